@@ -1,0 +1,60 @@
+"""bnfold removes batch normalisation from trained ONNX models without changing what they compute.
+
+Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), Algorithm 2, step 11.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bnfold.algebra.affine import Affine
+    from bnfold.api import FoldResult, explain, fold, save
+    from bnfold.errors import BnfoldError, FileError, ModelError, UsageError
+    from bnfold.folding.outcome import Folded, Kept, Report
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Affine",
+    "BnfoldError",
+    "FileError",
+    "FoldResult",
+    "Folded",
+    "Kept",
+    "ModelError",
+    "Report",
+    "UsageError",
+    "__version__",
+    "explain",
+    "fold",
+    "save",
+]
+
+_HOME = {
+    "Affine": "bnfold.algebra.affine",
+    "BnfoldError": "bnfold.errors",
+    "FileError": "bnfold.errors",
+    "FoldResult": "bnfold.api",
+    "Folded": "bnfold.folding.outcome",
+    "Kept": "bnfold.folding.outcome",
+    "ModelError": "bnfold.errors",
+    "Report": "bnfold.folding.outcome",
+    "UsageError": "bnfold.errors",
+    "explain": "bnfold.api",
+    "fold": "bnfold.api",
+    "save": "bnfold.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that ``bnfold --help`` imports no NumPy."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'bnfold' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,115 @@
+"""The one representation of every normalisation: a per-channel affine map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bnfold.errors import ModelError
+
+Array = npt.NDArray[Any]
+Float64Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """``y = scale * x + shift`` on one axis of a tensor.
+
+    Attributes:
+        scale: float64, shape ``(C,)``, or ``(1,)`` where one value serves every channel;
+            units of y per unit of x.
+        shift: float64, same shape as scale; units of y.
+    """
+
+    scale: Float64Array
+    shift: Float64Array
+
+    def __post_init__(self) -> None:
+        scale = np.atleast_1d(np.asarray(self.scale, dtype=np.float64))
+        shift = np.atleast_1d(np.asarray(self.shift, dtype=np.float64))
+        if scale.ndim != 1 or shift.ndim != 1:
+            raise ModelError(
+                f"an affine map needs vectors, not shapes {scale.shape} and {shift.shape}"
+            )
+        if scale.shape != shift.shape:
+            if 1 not in (scale.size, shift.size):
+                raise ModelError(f"scale has {scale.size} channels and shift has {shift.size}")
+            scale, shift = np.broadcast_arrays(scale, shift)
+        object.__setattr__(self, "scale", np.array(scale))
+        object.__setattr__(self, "shift", np.array(shift))
+        self.scale.setflags(write=False)
+        self.shift.setflags(write=False)
+
+    @classmethod
+    def from_batch_norm(
+        cls, gamma: Array, beta: Array, mean: Array, var: Array, *, eps: float
+    ) -> Affine:
+        """The map that an inference-mode BatchNormalization computes.
+
+        Args:
+            gamma, beta, mean, var: shape ``(C,)``, any float dtype; mean in units of x, var in
+                their square.
+            eps: added to var before the root, so in squared units of x.
+
+        Raises:
+            ModelError: the shapes differ, a value is not finite, or ``var + eps`` is not positive
+                on some channel.
+
+        Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), Algorithm 2, step 11.
+        """
+        named = {"gamma": gamma, "beta": beta, "mean": mean, "var": var}
+        vectors = {name: np.asarray(v, dtype=np.float64) for name, v in named.items()}
+        shapes = {v.shape for v in vectors.values()}
+        if len(shapes) != 1 or vectors["gamma"].ndim != 1:
+            listed = ", ".join(f"{name} {v.shape}" for name, v in vectors.items())
+            raise ModelError(f"gamma, beta, mean and var must be equal vectors, not {listed}")
+        for name, vector in vectors.items():
+            bad = np.flatnonzero(~np.isfinite(vector))
+            if bad.size:
+                raise ModelError(f"channel {bad[0]} has {name} = {vector[bad[0]]}")
+        spread = vectors["var"] + float(eps)
+        bad = np.flatnonzero(~(spread > 0) | ~np.isfinite(spread))
+        if bad.size:
+            raise ModelError(
+                f"channel {bad[0]} has var + epsilon = {spread[bad[0]]:g}, "
+                "which has no positive square root"
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            scale = vectors["gamma"] / np.sqrt(spread)
+            shift = vectors["beta"] - scale * vectors["mean"]
+        return cls(scale, shift)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels C; 1 also where one value serves every channel."""
+        return int(self.scale.size)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every scale and shift is a finite number."""
+        return bool(np.isfinite(self.scale).all() and np.isfinite(self.shift).all())
+
+    @property
+    def is_shift_only(self) -> bool:
+        """Whether every scale is exactly one."""
+        return bool((self.scale == 1.0).all())
+
+    def expanded(self, channels: int) -> Affine:
+        """The same map on exactly ``channels`` channels.
+
+        Raises:
+            ModelError: the map has neither one channel nor that many.
+        """
+        if self.channels == channels:
+            return self
+        if self.channels != 1:
+            raise ModelError(f"a map of {self.channels} channels cannot serve {channels}")
+        return Affine(np.repeat(self.scale, channels), np.repeat(self.shift, channels))
+
+    def then(self, after: Affine) -> Affine:
+        """``after(self(x))`` as one map: the scales multiply, ``after`` also scales the shift."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return Affine(after.scale * self.scale, after.scale * self.shift + after.shift)

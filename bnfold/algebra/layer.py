@@ -1,0 +1,60 @@
+"""A linear layer that collects affine maps and stores them once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bnfold.algebra.affine import Affine, Float64Array
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """``y[m] = out[m] * (w x)[m] + bias[m]`` for the weight w that the model stores.
+
+    Any number of affine maps arrive in ``out`` and ``bias``, in float64; the weight itself is
+    multiplied and rounded once, when the layer is stored.
+
+    Attributes:
+        out: float64, shape ``(M,)``: the factor of each output channel.
+        bias: float64, shape ``(M,)``, or ``(rows, M)`` where it differs by row (Gemm's C).
+    """
+
+    out: Float64Array
+    bias: Float64Array
+
+    @classmethod
+    def plain(cls, bias: Float64Array, channels: int) -> Layer:
+        """The layer as the model has it: factors of one, and ``bias`` spread over M channels."""
+        spread = np.broadcast_to(bias, np.broadcast_shapes(bias.shape, (channels,)))
+        return cls(np.ones(channels), np.array(spread, dtype=np.float64))
+
+    @property
+    def channels(self) -> int:
+        """Number of output channels M."""
+        return int(self.out.size)
+
+    def scaled_out(self, scale: Float64Array) -> Layer:
+        """``scale * layer(x)``: scales weight and bias of each output channel."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return replace(self, out=self.out * scale, bias=self.bias * scale)
+
+    def shifted_out(self, shift: Float64Array) -> Layer:
+        """``layer(x) + shift``: adds to the bias of each output channel."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return replace(self, bias=self.bias + shift)
+
+
+def push_back(layer: Layer, affine: Affine) -> Layer:
+    """``affine(layer(x)) == layer'(x)`` for any layer that is linear in its weight.
+
+    Exact for Conv, ConvTranspose, Gemm and MatMul alike, whatever the stride, padding, dilation
+    or group: each output channel is a linear function of its own slice of the weight, plus its
+    bias. ``docs/algebra.md``, equation 2.
+
+    Args:
+        layer: M output channels.
+        affine: M channels, acting on the axis of the layer's output channels.
+    """
+    return layer.scaled_out(affine.scale).shifted_out(affine.shift)

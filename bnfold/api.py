@@ -1,0 +1,182 @@
+"""The whole program on one screen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from bnfold.errors import ModelError, UsageError
+from bnfold.folding.apply import Applied, apply
+from bnfold.folding.find import Selection
+from bnfold.folding.inline import Analysis, analysed
+from bnfold.folding.outcome import Report
+from bnfold.folding.plan import plan
+from bnfold.folding.summary import summarised
+from bnfold.onnxgraph import deliver, output
+from bnfold.onnxgraph.load import Document, load
+from bnfold.onnxgraph.output import Form
+from bnfold.onnxgraph.ranges import joined
+from bnfold.onnxgraph.rewrite import Rewrite
+
+StrPath = str | os.PathLike[str]
+
+
+class FoldResult:
+    """A folded model that is not written yet.
+
+    Attributes:
+        analysis: the model with its plan.
+    """
+
+    def __init__(self, document: Document, analysis: Analysis) -> None:
+        self.analysis = analysis
+        self._original = document
+        self._document = analysis.document
+        self._applied: Applied = apply(
+            analysis.index, analysis.plan.folds, opset_of(analysis.document)
+        )
+        if not analysis.plan.folds:
+            self._document = document
+        self._bytes_after: int | None = None
+
+    @cached_property
+    def model(self) -> onnx.ModelProto:
+        """The folded model in memory; the argument of ``fold`` is not changed.
+
+        External data is read into it.
+
+        Raises:
+            ModelError: it is above the 2 GB that a ModelProto can have; ``save`` it instead.
+        """
+        pieces = output.in_memory(self._document, self.rewrite)
+        try:
+            folded: onnx.ModelProto = onnx.ModelProto.FromString(joined(pieces))
+        except DecodeError as error:
+            raise ModelError(
+                f"{self._original.name} is above the 2 GB that fit into one ModelProto: write it "
+                "with bnfold.save"
+            ) from error
+        return folded
+
+    @property
+    def rewrite(self) -> Rewrite:
+        """Everything that changes in the model."""
+        return self._applied.rewrite
+
+    @cached_property
+    def report(self) -> Report:
+        """What was folded into what, and why each other norm stays."""
+        return summarised(self._original, self.analysis, self._applied, self._bytes_after)
+
+    def save(self, path: StrPath, *, form: Form = "keep") -> None:
+        """Write the folded model; see ``bnfold.save``."""
+        target = Path(path)
+        self._bytes_after = deliver.save(self._document, self.rewrite, target, form)
+        self.__dict__.pop("report", None)
+
+    def write(self, stream: Any, *, form: Form = "keep") -> None:
+        """Write the folded model to an open binary stream.
+
+        Raises:
+            UsageError: the model has external data, and ``form`` is not ``embed``.
+        """
+        self._bytes_after = deliver.write(self._document, self.rewrite, stream, form)
+        self.__dict__.pop("report", None)
+
+
+def opset_of(document: Document) -> int:
+    """The version of the standard operator set; 1 where an IR before 3 does not say, else 0."""
+    for entry in document.proto.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            return int(entry.version)
+    return 1 if document.proto.ir_version < 3 else 0
+
+
+def fold(
+    model: Any,
+    *,
+    only: Iterable[str] = (),
+    skip: Iterable[str] = (),
+    assume_inference: bool = False,
+    name: str | None = None,
+    base_dir: StrPath | None = None,
+) -> FoldResult:
+    """Fold every norm of a model that can be folded exactly.
+
+    Args:
+        model: a path, ``bytes``, an ``onnx.ModelProto``, or anything with a ``model_proto``, such
+            as torch's ``ONNXProgram``. It is not changed.
+        only: shell patterns of node names; if there are any, other norms stay.
+        skip: shell patterns of node names; norms that match stay.
+        assume_inference: read training-mode norms as inference, with their running statistics.
+        name: what the report calls the model; its path by default.
+        base_dir: the folder of external data; that of the path by default.
+
+    Returns:
+        A result with ``.model``, ``.report`` and ``.save(path)``.
+
+    Raises:
+        FileError: the file cannot be read.
+        ModelError: it is no ONNX model, or damaged.
+        UsageError: ``model`` is of another type.
+
+    Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), Algorithm 2, step 11.
+    """
+    document = load(model, name=name, folder=Path(base_dir) if base_dir is not None else None)
+    if isinstance(only, str) or isinstance(skip, str):
+        raise UsageError("only and skip are lists of patterns, not one string")
+    selection = Selection(tuple(only), tuple(skip))
+    analysis = analysed(
+        document, lambda index: plan(index, selection, assume_inference=assume_inference)
+    )
+    return FoldResult(document, analysis)
+
+
+def explain(
+    model: Any,
+    *,
+    only: Iterable[str] = (),
+    skip: Iterable[str] = (),
+    assume_inference: bool = False,
+    name: str | None = None,
+    base_dir: StrPath | None = None,
+) -> Report:
+    """What ``fold`` would do: for each norm what it folds into, or why it stays.
+
+    Takes the arguments of ``fold``, raises what it raises, and writes nothing.
+    """
+    return fold(
+        model,
+        only=only,
+        skip=skip,
+        assume_inference=assume_inference,
+        name=name,
+        base_dir=base_dir,
+    ).report
+
+
+def save(
+    model: FoldResult | onnx.ModelProto | bytes, path: StrPath, *, form: Form = "keep"
+) -> None:
+    """Write a model, all of it or nothing.
+
+    Args:
+        model: the result of ``fold``, or any model in memory.
+        path: the file; an older one there is replaced when the new one is whole.
+        form: ``keep`` leaves each tensor inside or outside of the model file as it was, ``embed``
+            puts all inside, ``external`` puts large ones into ``<path>.data``.
+
+    Raises:
+        FileError: the file cannot be written; an older one is untouched.
+        UsageError: all tensors inside would be more than 2 GB.
+    """
+    if isinstance(model, FoldResult):
+        model.save(path, form=form)
+    else:
+        deliver.save(load(model), Rewrite(), Path(path), form)

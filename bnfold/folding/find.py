@@ -1,0 +1,170 @@
+"""Find the norms of a model: BatchNormalizations and chains of constant arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from bnfold.folding.rules.elementwise import data_position
+from bnfold.folding.rules.reading import Context
+from bnfold.folding.rules.tables import BATCH_NORM, NORMS, THROUGH
+from bnfold.onnxgraph.index import Index, Node, Tensor
+
+
+@dataclass(eq=False)
+class Step:
+    """One node that is, or claims to be, an affine map.
+
+    Attributes:
+        node: the node.
+        data: the tensor that it maps.
+        crossed: the nodes between the step before (or the producer) and this one.
+    """
+
+    node: Node
+    data: Tensor
+    crossed: list[Node] = field(default_factory=list)
+
+    @property
+    def output(self) -> Tensor | None:
+        """The tensor that it makes."""
+        return self.node.outputs[0]
+
+    @property
+    def is_batch_norm(self) -> bool:
+        """Whether the node is a BatchNormalization, of any domain."""
+        return self.node.op_type == BATCH_NORM
+
+
+@dataclass(eq=False)
+class Norm:
+    """One normalisation: a BatchNormalization with the constant arithmetic after it, or a chain.
+
+    Attributes:
+        steps: in the order of the data.
+    """
+
+    steps: list[Step]
+
+    @property
+    def batch_norm(self) -> Node | None:
+        """Its BatchNormalization, or None for a chain of constant arithmetic."""
+        return next((step.node for step in self.steps if step.is_batch_norm), None)
+
+    @property
+    def name(self) -> str:
+        """The label of its BatchNormalization, or of its first node."""
+        return (self.batch_norm or self.steps[0].node).label
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of all its nodes."""
+        return [step.node.label for step in self.steps]
+
+
+@dataclass(eq=False)
+class Chain:
+    """Steps that follow each other with nothing else reading in between.
+
+    Attributes:
+        source: the tensor that the first step reads, seen through Identity and Dropout.
+        steps: in the order of the data.
+    """
+
+    source: Tensor
+    steps: list[Step]
+
+    def norms(self) -> list[Norm]:
+        """The steps by norm: each BatchNormalization begins one, and owns what follows it.
+
+        Arithmetic before the first BatchNormalization belongs to that one.
+        """
+        norms: list[Norm] = []
+        for step in self.steps:
+            if not norms or (step.is_batch_norm and norms[-1].batch_norm is not None):
+                norms.append(Norm([]))
+            norms[-1].steps.append(step)
+        return norms
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which norms the user wants folded: shell patterns over node names.
+
+    Attributes:
+        only: if there are any, a norm must match one of them.
+        skip: a norm must match none of them.
+    """
+
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    def why_excluded(self, norm: Norm) -> str | None:
+        """The sentence for a norm that the patterns exclude, or None."""
+        labels = norm.labels
+        for pattern in self.skip:
+            if _matches(labels, (pattern,)):
+                return f"{norm.name} matches --skip {pattern}"
+        if self.only and not _matches(labels, self.only):
+            return f"{norm.name} matches no --only pattern"
+        return None
+
+
+def _matches(labels: Iterable[str], patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(label, pattern) for label in labels for pattern in patterns)
+
+
+def why_not_alone(tensor: Tensor, reader: Node) -> str | None:
+    """The code for a tensor that more than ``reader`` needs, or None where it is the only one."""
+    if tensor.is_output:
+        return "graph-output"
+    if any(other.scope is not tensor.scope for other in tensor.readers):
+        return "subgraph-reader"
+    if len(tensor.readers) != 1 or tensor.is_pinned:
+        return "shared-tensor"
+    assert tensor.readers[0] is reader
+    return None
+
+
+def find(index: Index, context: Context) -> list[Chain]:
+    """Every chain of norms in the model, in topological order."""
+    chains: list[Chain] = []
+    ends: dict[Tensor, Chain] = {}
+    for node in index.nodes:
+        step = _step(node, context)
+        if step is None:
+            continue
+        source = step.data
+        reader = node
+        while why_not_alone(source, reader) is None and source.producer is not None:
+            crossed = source.producer
+            rule = THROUGH.get(crossed.op_type)
+            if rule is None or not rule(crossed, context) or crossed.inputs[0] is None:
+                break
+            step.crossed.append(crossed)
+            reader, source = crossed, crossed.inputs[0]
+        step.crossed.reverse()
+        chain = ends.pop(source, None) if why_not_alone(source, reader) is None else None
+        if chain is None:
+            chain = Chain(source, [])
+            chains.append(chain)
+        chain.steps.append(step)
+        if step.output is not None:
+            ends[step.output] = chain
+    return chains
+
+
+def _step(node: Node, context: Context) -> Step | None:
+    if node.op_type not in NORMS:
+        return None
+    if node.op_type == BATCH_NORM:
+        data = node.input(0)
+        return Step(node, data) if data is not None and node.outputs else None
+    if node.domain != "" or len(node.outputs) != 1:
+        return None
+    at = data_position(node, context)
+    if at is None:
+        return None
+    data = node.inputs[at]
+    return Step(node, data) if data is not None else None

@@ -1,0 +1,113 @@
+"""Model-local functions: put their bodies into the graph where that lets norms fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx
+
+from bnfold.errors import ModelError
+from bnfold.folding.plan import Plan
+from bnfold.folding.rules.tables import BATCH_NORM, NORMS, PUSH_BACK
+from bnfold.onnxgraph.index import Index
+from bnfold.onnxgraph.load import Document
+
+FunctionId = tuple[str, str]
+"""Domain and name of a model-local function."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A model with its plan.
+
+    Attributes:
+        document: the model that is written: the user's, or one with functions inlined.
+        index, plan: of that model.
+        inlined: the functions that were inlined, as ``domain::name``.
+        in_functions: BatchNormalizations in functions that stay functions, as (function, node).
+    """
+
+    document: Document
+    index: Index
+    plan: Plan
+    inlined: tuple[str, ...] = ()
+    in_functions: tuple[tuple[str, str], ...] = ()
+
+
+def analysed(document: Document, decide: Callable[[Index], Plan]) -> Analysis:
+    """Plan a model, with functions inlined if that makes more norms fold.
+
+    Args:
+        decide: makes the plan of an index.
+    """
+    index = Index(document)
+    first = Analysis(document, index, decide(index))
+    functions = {(f.domain, f.name): f for f in document.proto.functions}
+    if not functions:
+        return first
+    with_norms = _closure(functions, lambda ops: BATCH_NORM in ops)
+    with_layers = _closure(functions, lambda ops: bool(ops & set(PUSH_BACK)))
+    with_chains = with_layers & _closure(functions, lambda ops: bool(ops & set(NORMS)))
+    best = first
+    shown = first
+    for chosen in (with_norms, with_norms | with_layers, with_norms | with_chains):
+        tried = _inlined(document, chosen, decide)
+        if tried is None:
+            continue
+        if len(tried.plan.folds) > len(best.plan.folds):
+            best = tried
+        elif chosen is with_norms or not shown.inlined:
+            shown = tried
+    if best is first:
+        # Nothing is gained, so nothing is inlined; the reasons are still those of the bodies.
+        plan = shown.plan if shown.inlined else first.plan
+        left = shown.in_functions if shown.inlined else _norms_in(document.proto)
+        return Analysis(document, index, Plan(plan.decisions, first.plan.folds), (), left)
+    return best
+
+
+def _inlined(
+    document: Document, chosen: set[FunctionId], decide: Callable[[Index], Plan]
+) -> Analysis | None:
+    if not chosen:
+        return None
+    from onnx import inliner
+
+    try:
+        proto = inliner.inline_selected_functions(document.proto, sorted(chosen))
+        other = document.with_skeleton(proto.SerializeToString())
+        index = Index(other)
+    except (ModelError, RuntimeError, ValueError):
+        return None
+    names = tuple(f"{domain}::{name}" for domain, name in sorted(chosen))
+    return Analysis(other, index, decide(index), names, _norms_in(proto))
+
+
+def _closure(
+    functions: dict[FunctionId, onnx.FunctionProto], has: Callable[[set[str]], bool]
+) -> set[FunctionId]:
+    """The functions whose own nodes satisfy ``has``, and those that call one of them."""
+    found = {
+        key
+        for key, function in functions.items()
+        if has({node.op_type for node in function.node if node.domain in ("", "ai.onnx")})
+    }
+    while True:
+        more = {
+            key
+            for key, function in functions.items()
+            if key not in found and any((n.domain, n.op_type) in found for n in function.node)
+        }
+        if not more:
+            return found
+        found |= more
+
+
+def _norms_in(proto: onnx.ModelProto) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (f"{function.domain}::{function.name}", node.name or node.output[0])
+        for function in proto.functions
+        for node in function.node
+        if node.op_type == BATCH_NORM and node.output
+    )

@@ -1,0 +1,90 @@
+"""BatchNormalization in every form of every opset, read as an affine map."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bnfold.algebra.affine import Affine, Float64Array
+from bnfold.errors import ModelError
+from bnfold.folding.reasons import Refused
+from bnfold.folding.rules.placed import Placed
+from bnfold.folding.rules.reading import (
+    Context,
+    as_float64,
+    malformed,
+    read_constant,
+    read_version,
+)
+from bnfold.onnxgraph.index import Node, Tensor
+
+CHANNEL_AXIS = 1
+DEFAULT_EPSILON = float(np.float32(1e-5))
+_PARAMETERS = ("scale", "bias", "mean", "variance")
+
+
+def is_training(node: Node, version: int) -> str | None:
+    """Why a BatchNormalization normalises by its own batch, or None where it does not."""
+    if version < 7 and node.integer("is_test", 0) == 0:
+        return f"{node.label} has no is_test=1, so at its opset it normalises by its own batch"
+    if version >= 14 and node.integer("training_mode", 0) != 0:
+        return f"{node.label} has training_mode=1"
+    for output in used_statistics(node):
+        return f"{node.label} also gives the batch statistics {output.name}, which are in use"
+    return None
+
+
+def used_statistics(node: Node) -> list[Tensor]:
+    """The outputs beside the first that something reads."""
+    return [t for t in node.outputs[1:] if t is not None and (t.readers or t.is_output)]
+
+
+def read_batch_norm(node: Node, data: Tensor, context: Context) -> Placed | Refused:
+    """``scale * x + shift`` on axis 1, by Algorithm 2, step 11.
+
+    Args:
+        data: the tensor that is normalised (the first input).
+    """
+    version = read_version(node, context)
+    if isinstance(version, Refused):
+        return version
+    if version < 9 and node.integer("spatial", 1) != 1:
+        return Refused("spatial-zero", f"{node.label} has spatial={node.integer('spatial', 1)}")
+    training = is_training(node, version)
+    if training and (not context.assume_inference or used_statistics(node)):
+        return Refused("training-mode", training)
+    values: list[Float64Array] = []
+    for position, what in enumerate(_PARAMETERS, start=1):
+        known = read_constant(node.input(position), node, what, context, "statistics-not-constant")
+        if isinstance(known, Refused):
+            return known
+        if len(known.shape) != 1 or (values and known.shape != values[0].shape):
+            first = f" and its scale {list(values[0].shape)}" if values else ""
+            return malformed(node, f"its {what} has shape {list(known.shape)}{first}")
+        values.append(as_float64(known))
+    scale, bias, mean, var = values
+    for what, vector in zip(_PARAMETERS, values, strict=True):
+        bad = np.flatnonzero(~np.isfinite(vector))
+        if bad.size:
+            return Refused(
+                "non-finite-statistics",
+                f"channel {bad[0]} of {node.label} has {what} = {vector[bad[0]]}",
+            )
+    epsilon = node.real("epsilon", DEFAULT_EPSILON)
+    bad = np.flatnonzero(~(var + epsilon > 0))
+    if bad.size:
+        return Refused(
+            "non-positive-variance",
+            f"channel {bad[0]} of {node.label} has var + epsilon = {var[bad[0]] + epsilon:g}, "
+            "which has no positive square root",
+        )
+    try:
+        affine = Affine.from_batch_norm(scale, bias, mean, var, eps=epsilon)
+    except ModelError as error:
+        return Refused("non-finite-statistics", f"{node.label}: {error}")
+    return Placed(
+        affine,
+        axis=CHANNEL_AXIS,
+        least_rank=2,
+        is_per_channel=True,
+        assumed_inference=bool(training),
+    )

@@ -1,0 +1,212 @@
+"""Store a layer: multiply and round its weight once, in pieces, and say first whether it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import numpy as np
+from onnx import helper
+
+from bnfold.algebra.affine import Array, Float64Array
+from bnfold.algebra.layer import Layer
+from bnfold.algebra.rounding import epsilon, flushed, largest, rounded, smallest_normal
+from bnfold.folding.reasons import Refused
+from bnfold.folding.rules.reading import Linear
+from bnfold.onnxgraph.constants import Known
+
+BLOCK = 1 << 18
+"""Weights are multiplied in blocks of at most this many elements."""
+
+_Slices = tuple[slice, ...]
+
+
+def storable(linear: Linear, layers: Sequence[Layer]) -> tuple[int, Refused | None]:
+    """How many steps can be stored, and why not one more.
+
+    Args:
+        linear: the operator.
+        layers: the operator after the first step, after the second, and so on.
+    """
+    peaks = None
+    beyond: Refused | None = None
+    for count in range(len(layers), 0, -1):
+        layer = layers[count - 1]
+        if peaks is None and not is_untouched(layer):
+            peaks = _peaks(linear)
+        found = _beyond_dtype(linear, layer, peaks)
+        if found is None:
+            return count, beyond
+        beyond = found
+    return 0, beyond
+
+
+def is_untouched(layer: Layer) -> bool:
+    """Whether the layer's weight stays as it is: every factor is exactly one."""
+    return bool((layer.out == 1.0).all())
+
+
+def dtype_of(known: Known) -> np.dtype[np.generic]:
+    """The NumPy dtype in which a constant is stored."""
+    return np.dtype(helper.tensor_dtype_to_np_dtype(known.data_type))
+
+
+def _peaks(linear: Linear) -> Float64Array:
+    """The largest magnitude among the weights that share a factor, in the factor's shape."""
+    weight = linear.weight.array
+    factor = _spread(linear.weight_factor(np.ones(linear.layer.channels)), weight.ndim)
+    axes = tuple(axis for axis, size in enumerate(factor.shape) if size == 1)
+    peaks = np.zeros(factor.shape)
+    for block in blocks(weight.shape):
+        part = weight[block]
+        if part.dtype.itemsize < 4:
+            part = part.astype(np.float32)
+        here = _within(block, factor.shape)
+        high = np.maximum(part.max(axis=axes, keepdims=True), -part.min(axis=axes, keepdims=True))
+        peaks[here] = np.maximum(peaks[here], high)
+    return peaks
+
+
+def _beyond_dtype(linear: Linear, layer: Layer, peaks: Float64Array | None) -> Refused | None:
+    dtype, name = dtype_of(linear.weight), linear.node.label
+    if peaks is not None and not is_untouched(layer):
+        factor = _spread(linear.weight_factor(layer.out), peaks.ndim)
+        with np.errstate(over="ignore", invalid="ignore"):
+            reached = np.abs(peaks * factor)
+        bad = np.flatnonzero(~np.isfinite(rounded(reached, dtype)))
+        if bad.size:
+            channels = linear.weight_factor(np.arange(layer.channels, dtype=np.float64))
+            channel = int(np.broadcast_to(channels, reached.shape).reshape(-1)[bad[0]])
+            return Refused(
+                "beyond-dtype",
+                f"channel {channel} of {name} would have a weight of "
+                f"{reached.reshape(-1)[bad[0]]:.6g}, beyond {dtype.name} "
+                f"(at most {largest(dtype):.6g})",
+            )
+    bias = rounded(layer.bias, dtype)
+    bad = np.flatnonzero(~np.isfinite(bias.astype(np.float64)))
+    if bad.size:
+        channel = int(bad[0]) % layer.channels
+        return Refused(
+            "beyond-dtype",
+            f"channel {channel} of {name} would have a bias of "
+            f"{layer.bias.reshape(-1)[bad[0]]:.6g}, beyond {dtype.name} "
+            f"(at most {largest(dtype):.6g})",
+        )
+    return None
+
+
+class StoredWeight:
+    """The weight of a folded layer, computed block by block when its bytes are asked for.
+
+    Attributes:
+        dtype: as the model stores it.
+        shape: of the weight.
+        flushed: how many values became zero because they fell below the smallest normal number.
+        kept_subnormal: how many float16 values stay below it, because zero would be another
+            function.
+    """
+
+    def __init__(self, linear: Linear, layer: Layer) -> None:
+        self._weight: Array = linear.weight.array
+        self._factor = _spread(linear.weight_factor(layer.out), self._weight.ndim)
+        self.dtype = dtype_of(linear.weight)
+        self.shape = self._weight.shape
+        self._counts: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return int(self._weight.size) * self.dtype.itemsize
+
+    @property
+    def flushed(self) -> int:
+        """Values that became zero; computes the weight if it was not written yet."""
+        return self._counted()[0]
+
+    @property
+    def kept_subnormal(self) -> int:
+        """Values that stay subnormal; computes the weight if it was not written yet."""
+        return self._counted()[1]
+
+    def _counted(self) -> tuple[int, int]:
+        if self._counts is None:
+            for _ in self.chunks():
+                pass
+        assert self._counts is not None
+        return self._counts
+
+    def array(self) -> Array:
+        """The whole weight in memory."""
+        data = b"".join(self.chunks())
+        return np.frombuffer(data, dtype=self.dtype).reshape(self.shape)
+
+    def chunks(self) -> Iterator[bytes]:
+        """The raw bytes, little endian, in the order of ONNX's raw data."""
+        needed = self._needed_subnormals()
+        zeroed = kept = 0
+        for block in blocks(self.shape):
+            part = self._weight[block]
+            here = _within(block, self._factor.shape)
+            exact = np.multiply(part, self._factor[here], dtype=np.float64)
+            stored = rounded(exact, self.dtype)
+            clean, count = flushed(stored, exact)
+            if count and needed is not None:
+                keep = np.broadcast_to(needed[here], stored.shape)
+                clean = np.where(keep, stored, clean)
+                lost = int(np.count_nonzero((clean == 0) & (exact != 0)))
+                kept += count - lost
+                count = lost
+            zeroed += count
+            yield clean.astype(self.dtype.newbyteorder("<"), copy=False).tobytes()
+        self._counts = (zeroed, kept)
+
+    def _needed_subnormals(self) -> Array | None:
+        """Where zero would be another function: only float16 has subnormals that matter.
+
+        The sum of what would be lost among the weights that share a factor has to be above the
+        smallest normal number and above what rounding that channel costs anyway.
+        """
+        if self.dtype != np.float16:
+            return None
+        lost, whole = np.zeros(self._factor.shape), np.zeros(self._factor.shape)
+        axes = tuple(axis for axis, size in enumerate(self._factor.shape) if size == 1)
+        tiny = smallest_normal(self.dtype)
+        for block in blocks(self.shape):
+            here = _within(block, self._factor.shape)
+            exact = np.abs(np.multiply(self._weight[block], self._factor[here], dtype=np.float64))
+            whole[here] += exact.sum(axis=axes, keepdims=True)
+            lost[here] += np.where(exact < tiny, exact, 0.0).sum(axis=axes, keepdims=True)
+        needed: Array = lost > np.maximum(tiny, epsilon(self.dtype) * whole)
+        return needed
+
+
+def stored_bias(layer: Layer, dtype: np.dtype[np.generic]) -> tuple[Array, int]:
+    """The bias of a folded layer in the stored dtype, and how many values were flushed."""
+    return flushed(rounded(layer.bias, dtype), layer.bias)
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[_Slices]:
+    """Slices that cover an array in the order of its elements, each of a bounded size."""
+    axis, inner = len(shape), 1
+    while axis > 0 and inner * shape[axis - 1] <= BLOCK:
+        axis -= 1
+        inner *= shape[axis]
+    if axis == 0:
+        yield tuple(slice(None) for _ in shape)
+        return
+    step = max(1, BLOCK // max(inner, 1))
+    rest = tuple(slice(None) for _ in shape[axis:])
+    for outer in product(*(range(size) for size in shape[: axis - 1])):
+        for start in range(0, shape[axis - 1], step):
+            stop = min(start + step, shape[axis - 1])
+            yield (*(slice(at, at + 1) for at in outer), slice(start, stop), *rest)
+
+
+def _spread(factor: Float64Array, rank: int) -> Float64Array:
+    return factor.reshape(*[1] * (rank - factor.ndim), *factor.shape)
+
+
+def _within(block: _Slices, shape: tuple[int, ...]) -> _Slices:
+    """The part of an array of ``shape`` that broadcasts against a block of the weight."""
+    return tuple(part if size > 1 else slice(None) for part, size in zip(block, shape, strict=True))

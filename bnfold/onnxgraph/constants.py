@@ -1,0 +1,348 @@
+"""Which tensors are constant in value, and their values, however the file spells them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from bnfold.algebra.affine import Array
+from bnfold.onnxgraph.index import Index, Node, Tensor
+from bnfold.onnxgraph.types import Types
+
+LIMIT = 1 << 26
+"""Constant expressions are evaluated up to this many bytes of result (64 MiB)."""
+
+OVERRIDABLE = "overridable-initializer"
+VARIABLE = "not-constant"
+TOO_LARGE = "expression-too-large"
+
+# Operators whose result is a view of their first input, whatever its size.
+VIEWS = frozenset({"Identity", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Flatten"})
+# Operators whose result has the broadcast shape of their inputs.
+ELEMENTWISE = frozenset(
+    [
+        "Abs",
+        "Add",
+        "And",
+        "Cast",
+        "CastLike",
+        "Ceil",
+        "Clip",
+        "Div",
+        "Equal",
+        "Exp",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "Max",
+        "Mean",
+        "Min",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Sigmoid",
+        "Sign",
+        "Softplus",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Tanh",
+        "Where",
+        "Xor",
+    ]
+)
+# Operators whose result is no larger than their inputs together.
+SHRINKING = frozenset(
+    [
+        "Concat",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "Shape",
+        "Size",
+        "Slice",
+        "Split",
+    ]
+)
+# Operators whose result is as large as an input says; see ``_elements``.
+GROWING = frozenset({"ConstantOfShape", "Expand", "Gather", "Range", "Tile"})
+_EVALUATED = VIEWS | ELEMENTWISE | SHRINKING | GROWING
+
+# Inputs that are read for their element type only: they need not be constant.
+TYPE_ONLY = {"CastLike": frozenset({1})}
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A tensor that is not constant: ``code`` says why, ``detail`` in the model's names."""
+
+    code: str
+    detail: str
+
+
+@dataclass(eq=False)
+class Known:
+    """A tensor that is constant in value.
+
+    Attributes:
+        tensor: the tensor.
+        stored: the TensorProto that holds exactly this value, or None for a computed one.
+        read: gives the values.
+    """
+
+    tensor: Tensor
+    stored: onnx.TensorProto | None
+    read: Callable[[], Array]
+
+    @cached_property
+    def array(self) -> Array:
+        """The values, in their own dtype; a view of the file where the file holds them."""
+        return self.read()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The dims, without reading the data of a stored tensor."""
+        if self.stored is not None:
+            return tuple(self.stored.dims)
+        return tuple(self.array.shape)
+
+    @property
+    def data_type(self) -> int:
+        """The ONNX data type."""
+        if self.stored is not None:
+            return int(self.stored.data_type)
+        return int(helper.np_dtype_to_tensor_dtype(self.array.dtype))
+
+
+class Constants:
+    """The constants of one model; each is found, and each expression evaluated, once."""
+
+    def __init__(self, index: Index, types: Types) -> None:
+        self._index = index
+        self._types = types
+        self._overridable_inputs = index.document.proto.ir_version >= 4
+        self._status: dict[Tensor, Unknown | None] = {}
+        self._values: dict[Tensor, Known | Unknown] = {}
+        self._evaluators: dict[bytes, Any] = {}
+        self._imports = [
+            helper.make_opsetid(o.domain, o.version) for o in index.document.proto.opset_import
+        ]
+
+    def why_not(self, tensor: Tensor) -> Unknown | None:
+        """None if the tensor is constant in value by its form, else why not; evaluates nothing."""
+        waiting = [tensor]
+        while waiting:
+            top = waiting[-1]
+            if top in self._status:
+                waiting.pop()
+                continue
+            found = self._by_itself(top)
+            if found is not _BY_INPUTS:
+                self._status[waiting.pop()] = found  # type: ignore[assignment]
+                continue
+            assert top.producer is not None
+            open_inputs = [t for t in _needed(top.producer) if t not in self._status]
+            if open_inputs:
+                waiting += open_inputs
+                continue
+            reasons = (self._status[t] for t in _needed(top.producer))
+            self._status[waiting.pop()] = next((r for r in reasons if r is not None), None)
+        return self._status[tensor]
+
+    def value(self, tensor: Tensor) -> Known | Unknown:
+        """The value of a tensor, or why it has none."""
+        reason = self.why_not(tensor)
+        if reason is not None:
+            return reason
+        waiting = [tensor]
+        while waiting:
+            top = waiting[-1]
+            if top in self._values:
+                waiting.pop()
+                continue
+            stored = stored_tensor(top)
+            if stored is not None:
+                self._values[waiting.pop()] = Known(top, stored, self._reader(stored))
+                continue
+            assert top.producer is not None
+            open_inputs = [t for t in _needed(top.producer) if t not in self._values]
+            if open_inputs:
+                waiting += open_inputs
+                continue
+            self._evaluate(top.producer)
+        return self._values[tensor]
+
+    def _reader(self, stored: onnx.TensorProto) -> Callable[[], Array]:
+        tensors = self._index.document.tensors
+        return lambda: tensors.array(stored)
+
+    def _by_itself(self, tensor: Tensor) -> Unknown | object | None:
+        """Whether a tensor is constant, as far as it can be said without its producer's inputs."""
+        if tensor.is_input and tensor.scope.parent is not None:
+            return Unknown(VARIABLE, f"{tensor.name} is an input of a subgraph")
+        if tensor.initializer is not None:
+            if tensor.is_input and self._overridable_inputs:
+                return Unknown(
+                    OVERRIDABLE,
+                    f"{tensor.name} is also a graph input, so whoever runs the model may replace "
+                    "its value",
+                )
+            return None
+        if tensor.is_sparse:
+            return Unknown(VARIABLE, f"{tensor.name} is a sparse initializer")
+        node = tensor.producer
+        if node is None:
+            return Unknown(VARIABLE, f"{tensor.name} is a graph input")
+        if node.domain == "" and node.op_type == "Constant":
+            if any(
+                a.name in ("value", "value_float", "value_floats", "value_int", "value_ints")
+                for a in node.proto.attribute
+            ):
+                return None
+            return Unknown(VARIABLE, f"{tensor.name} is a Constant that holds no dense numbers")
+        if node.domain != "" or node.op_type not in _EVALUATED:
+            return Unknown(VARIABLE, f"{tensor.name} is computed by {node.label} ({node.op_type})")
+        return _BY_INPUTS
+
+    def _evaluate(self, node: Node) -> None:
+        for tensor, value in zip(node.outputs, self._results(node), strict=False):
+            if tensor is None:
+                continue
+            if isinstance(value, Unknown):
+                self._values[tensor] = value
+            else:
+                result = np.asarray(value)
+                result.setflags(write=False)
+                self._values[tensor] = Known(tensor, None, lambda result=result: result)  # type: ignore[misc]
+
+    def _results(self, node: Node) -> list[Any]:
+        failed = [self._values[t] for t in _needed(node) if isinstance(self._values[t], Unknown)]
+        if failed:
+            return [failed[0]] * len(node.outputs)
+        feeds: list[Array | None] = []
+        for position, tensor in enumerate(node.inputs):
+            if tensor is None or position in TYPE_ONLY.get(node.op_type, ()):
+                feeds.append(None)
+                continue
+            known = self._values[tensor]
+            assert isinstance(known, Known)
+            feeds.append(known.array)
+        label = f"{node.label} ({node.op_type})"
+        try:
+            with np.errstate(all="ignore"):
+                if _elements(node, feeds) > LIMIT // 4:
+                    detail = f"the result of {label} is above {LIMIT >> 20} MiB"
+                    return [Unknown(TOO_LARGE, detail)] * len(node.outputs)
+                return self._run(node, feeds)
+        except Exception as error:
+            detail = f"{label} cannot be evaluated: {' '.join(str(error).split())[:200]}"
+            return [Unknown(VARIABLE, detail)] * len(node.outputs)
+
+    def _run(self, node: Node, feeds: list[Array | None]) -> list[Any]:
+        if node.op_type == "Constant":
+            return [_constant(node)]
+        proto = onnx.NodeProto(op_type=node.op_type, name="n")
+        proto.attribute.extend(node.proto.attribute)
+        if node.op_type == "CastLike":
+            target = node.inputs[1]
+            element_type = self._types.element_type(target) if target is not None else 0
+            if not element_type:
+                raise ValueError("the element type of its second input is not known")
+            proto.op_type = "Cast"
+            proto.attribute.append(helper.make_attribute("to", element_type))
+        proto.input.extend("" if f is None else f"i{at}" for at, f in enumerate(feeds))
+        while proto.input and not proto.input[-1]:
+            proto.input.pop()
+        proto.output.extend(f"o{at}" if t is not None else "" for at, t in enumerate(node.outputs))
+        key = proto.SerializeToString()
+        if key not in self._evaluators:
+            self._evaluators[key] = self._evaluator(proto)
+        given = {f"i{at}": f for at, f in enumerate(feeds) if f is not None}
+        found = iter(self._evaluators[key].run(None, given))
+        return [next(found) if name else None for name in proto.output]
+
+    def _evaluator(self, proto: onnx.NodeProto) -> Any:
+        from onnx.reference import ReferenceEvaluator
+
+        graph = onnx.GraphProto(name="expression", node=[proto])
+        graph.input.extend(onnx.ValueInfoProto(name=name) for name in proto.input if name)
+        graph.output.extend(onnx.ValueInfoProto(name=name) for name in proto.output if name)
+        return ReferenceEvaluator(
+            onnx.ModelProto(ir_version=8, graph=graph, opset_import=self._imports)
+        )
+
+
+_BY_INPUTS = object()
+
+
+def stored_tensor(tensor: Tensor) -> onnx.TensorProto | None:
+    """The TensorProto that holds a constant: an initializer, or the value of a Constant node."""
+    if tensor.initializer is not None:
+        return tensor.initializer
+    node = tensor.producer
+    if node is not None and node.domain == "" and node.op_type == "Constant":
+        value = node.attribute("value")
+        if value is not None:
+            return value.t
+    return None
+
+
+def _needed(node: Node) -> list[Tensor]:
+    """The inputs whose values a constant expression needs."""
+    skipped = TYPE_ONLY.get(node.op_type, frozenset())
+    return [t for at, t in enumerate(node.inputs) if t is not None and at not in skipped]
+
+
+def _constant(node: Node) -> Array:
+    for attribute in node.proto.attribute:
+        if attribute.name in ("value_float", "value_floats"):
+            values = attribute.floats if attribute.name[-1] == "s" else attribute.f
+            return np.array(values, dtype=np.float32)
+        if attribute.name in ("value_int", "value_ints"):
+            values = attribute.ints if attribute.name[-1] == "s" else attribute.i
+            return np.array(values, dtype=np.int64)
+    raise ValueError("it holds no dense numbers")
+
+
+def _elements(node: Node, feeds: list[Array | None]) -> int:
+    """How many elements the result of a node can have, before it is computed."""
+    arrays = [f for f in feeds if f is not None]
+    kind = node.op_type
+    if kind in VIEWS:
+        return 0 if kind != "Reshape" or arrays[0].flags.c_contiguous else arrays[0].size
+    if kind in ELEMENTWISE:
+        return math.prod(np.broadcast_shapes(*(a.shape for a in arrays)))
+    if kind == "ConstantOfShape":
+        return math.prod(int(dim) for dim in arrays[0])
+    if kind == "Expand":
+        return math.prod(np.broadcast_shapes(arrays[0].shape, tuple(int(d) for d in arrays[1])))
+    if kind == "Tile":
+        return arrays[0].size * math.prod(int(n) for n in np.ravel(arrays[1]))
+    if kind == "Range":
+        start, limit, delta = (float(a) for a in arrays)
+        return max(0, math.ceil((limit - start) / delta))
+    if kind == "Gather":
+        return arrays[0].size * arrays[1].size
+    return sum(a.size for a in arrays)

@@ -1,0 +1,99 @@
+"""Delivering an output: to a path, with its data files before it, or to a stream."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from bnfold.errors import BnfoldError, FileError, UsageError
+from bnfold.onnxgraph.external import location_of
+from bnfold.onnxgraph.load import Document, load
+from bnfold.onnxgraph.output import Form, for_target, in_memory
+from bnfold.onnxgraph.ranges import total
+from bnfold.onnxgraph.rewrite import Rewrite, all_tensors
+from bnfold.onnxgraph.save import resolved, stage, staging, write_stream
+
+
+def save(document: Document, rewrite: Rewrite, target: Path, form: Form) -> int:
+    """Write a model and its data files; returns how many bytes they have.
+
+    Data files come first and never replace a file, so that at no moment does a model name data
+    that is not its own. The data file of an older model at ``target`` is removed afterwards if
+    it is named after it and no model beside it mentions it.
+
+    Raises:
+        FileError: a file cannot be written; nothing is left half written.
+        UsageError: all tensors inside would be more than 2 GB.
+    """
+    target = resolved(target)
+    files = for_target(document, rewrite, target, form)
+    before = _data_of(target)
+    with staging() as staged:
+        for path, pieces in files.data:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise FileError(f"cannot write {path}: {error.strerror or error}") from error
+            stage(staged, path, pieces)
+        stage(staged, target, files.model)
+    _remove_stale(target, before)
+    return files.size
+
+
+def write(document: Document, rewrite: Rewrite, stream: Any, form: Form) -> int:
+    """Write a model to a stream; returns how many bytes it has.
+
+    Raises:
+        UsageError: it has external data that is to stay external.
+    """
+    has_data = any(document.tensors.is_external(t) for _, t in all_tensors(document.proto))
+    if form == "external" or (has_data and form == "keep"):
+        raise UsageError(
+            "a model with external data cannot go to standard output: use --embed, or -o FILE"
+        )
+    pieces = in_memory(document, rewrite)
+    write_stream(stream, pieces)
+    return total(pieces)
+
+
+def _data_of(target: Path) -> set[str]:
+    """The data files that a model at ``target`` names; none where there is no such model."""
+    if not target.is_file():
+        return set()
+    with contextlib.suppress(BnfoldError):
+        document = load(target)
+        return {
+            location_of(tensor).name
+            for _, tensor in all_tensors(document.proto)
+            if document.tensors.is_external(tensor)
+        }
+    return set()
+
+
+def _remove_stale(target: Path, before: set[str]) -> None:
+    pattern = re.compile(re.escape(target.name) + r"(\.\d+)?\.data")
+    for name in before - _data_of(target):
+        path = target.parent / name
+        if pattern.fullmatch(name) and not _is_mentioned(path):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _is_mentioned(data: Path) -> bool:
+    """Whether a model in the same folder mentions a data file."""
+    wanted = data.name.encode()
+    for path in data.parent.glob("*.onnx"):
+        try:
+            with path.open("rb") as stream:
+                if os.fstat(stream.fileno()).st_size == 0:
+                    continue
+                with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                    if mapped.find(wanted) >= 0:
+                        return True
+        except OSError:
+            return True
+    return False

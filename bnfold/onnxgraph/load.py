@@ -1,0 +1,147 @@
+"""Loading: a path, bytes or a ModelProto becomes one Document whose tensors stay where they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+
+from bnfold.errors import FileError, ModelError, UsageError
+from bnfold.onnxgraph.external import ExternalFiles
+from bnfold.onnxgraph.ranges import Range, Source, joined
+from bnfold.onnxgraph.tensors import Tensors
+from bnfold.onnxgraph.wire import Message, Payload, Skeleton
+
+LARGE = 4096
+"""Tensors of at least this many bytes stay where they are and are not parsed."""
+
+_SIGNATURES = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"GIF8": "a GIF picture",
+    b"PK\x03\x04": "a zip archive (a PyTorch checkpoint or a Keras file?)",
+    b"\x1f\x8b": "gzip-compressed",
+    b"\x89HDF": "an HDF5 file",
+    b"%PDF": "a PDF",
+    b"\x7fELF": "a program",
+    b"version https://git-lfs": "a Git LFS pointer: fetch the real file with 'git lfs pull'",
+    b"<": "a web page or XML",
+    b"{": "JSON",
+}
+
+
+class Document:
+    """One model as it was loaded: the parsed graph without large tensors, and where all bytes lie.
+
+    Nothing in it is ever changed; what a fold writes is a list of edits beside it.
+
+    Attributes:
+        name: what messages call the model.
+        source: the bytes of the model file.
+        proto: the model, its large tensors left out; read them with ``tensors``.
+        model, graph: where the fields of the model and of its main graph lie.
+        tensors: reads tensors.
+        is_derived: whether the source is not the user's file but made from it (functions inlined),
+            so that its large tensors are references.
+    """
+
+    def __init__(self, source: Source, name: str, files: ExternalFiles) -> None:
+        self.name = name
+        self.source = source
+        mark = "bnfold-" + os.urandom(12).hex()
+        if len(source) == 0:
+            raise ModelError(f"{name} is empty")
+        try:
+            skeleton = Skeleton(source, mark, LARGE)
+            self.skeleton = joined(skeleton.build())
+            self.proto = onnx.ModelProto.FromString(self.skeleton)
+        except (ModelError, DecodeError, UnicodeDecodeError) as error:
+            raise ModelError(_not_a_model(source, name, error)) from error
+        if skeleton.graph is None or not self.proto.HasField("graph"):
+            raise ModelError(_not_a_model(source, name, "it has no graph"))
+        self.graph: Message = skeleton.graph
+        self.model = Message(source, [(0, len(source))])
+        self.tensors = Tensors(mark, skeleton.payloads, files)
+        self.is_derived = False
+
+    @property
+    def payloads(self) -> list[Payload]:
+        """The tensor data that was left out, in the order of the file."""
+        return self.tensors.payloads
+
+    @property
+    def files(self) -> ExternalFiles:
+        """The model's external data files."""
+        return self.tensors.files
+
+    def with_skeleton(self, skeleton: bytes) -> Document:
+        """A document of the same tensors around another skeleton (after inlining functions)."""
+        other = Document(Source.of_bytes(skeleton), self.name, self.files)
+        if other.payloads:
+            # Tensors that the first pass left in place because another field was odd.
+            raise ModelError(f"{self.name} has a tensor that cannot be moved")
+        other.tensors = self.tensors
+        other.is_derived = True
+        return other
+
+    @property
+    def whole(self) -> Range:
+        """All bytes of the model file."""
+        return Range(self.source, 0, len(self.source))
+
+
+def _not_a_model(source: Source, name: str, detail: object) -> str:
+    head = bytes(source.view[:32])
+    for signature, what in _SIGNATURES.items():
+        if head.startswith(signature):
+            return f"{name} is not an ONNX model: it looks like {what}"
+    return f"{name} is not an ONNX model, or is damaged: {' '.join(str(detail).split())}"
+
+
+def load(model: Any, *, name: str | None = None, folder: Path | None = None) -> Document:
+    """Load a model from a path, bytes, a ModelProto, or an object that has a ``model_proto``.
+
+    Args:
+        model: ``str`` or ``os.PathLike``, ``bytes``, ``onnx.ModelProto``, or torch's
+            ``ONNXProgram``. It is not changed.
+        name: what messages call it; the path by default.
+        folder: where external data lies; the folder of the path by default.
+
+    Raises:
+        FileError: the file cannot be read.
+        ModelError: it is no ONNX model, or damaged.
+        UsageError: ``model`` is of another type.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        path = Path(os.fsdecode(os.fspath(model)))
+        if not path.name and not path.is_dir():
+            raise FileError("cannot read a model from an empty path")
+        files = ExternalFiles(folder or path.parent)
+        return _checked(Document(Source.of_file(path), name or str(path), files))
+    files = ExternalFiles(folder)
+    if isinstance(model, (bytes, bytearray, memoryview)):
+        data = bytes(model)
+        return _checked(Document(Source.of_bytes(data), name or "the model", files))
+    if not isinstance(model, onnx.ModelProto):
+        model = getattr(model, "model_proto", None)
+    if not isinstance(model, onnx.ModelProto):
+        raise UsageError(
+            "a model is a path, bytes, an onnx.ModelProto, or has a model_proto attribute"
+        )
+    try:
+        data = model.SerializeToString()
+    except (EncodeError, ValueError) as error:
+        raise ModelError(
+            "a model above 2 GB cannot be passed in memory: save it with external data and pass "
+            "its path"
+        ) from error
+    return _checked(Document(Source.of_bytes(data), name or "the model", files))
+
+
+def _checked(document: Document) -> Document:
+    if not document.proto.opset_import and document.proto.ir_version >= 3:
+        raise ModelError(f"{document.name} is damaged: it imports no operator set")
+    return document

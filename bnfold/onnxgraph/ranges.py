@@ -1,0 +1,131 @@
+"""Bytes that stay where they are: ranges of files and of memory, and pieces of an output."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bnfold.errors import FileError
+
+
+class Source:
+    """The bytes of one input: a memory-mapped file, or bytes that the caller holds.
+
+    Attributes:
+        path: the file, or None for bytes in memory.
+        view: all bytes, read-only; of a file, pages are read when they are touched.
+    """
+
+    def __init__(self, view: memoryview, path: Path | None = None, fd: int | None = None) -> None:
+        self.view = view
+        self.path = path
+        self._fd = fd
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> Source:
+        """Bytes that the caller holds."""
+        return cls(memoryview(data))
+
+    @classmethod
+    def of_file(cls, path: Path) -> Source:
+        """A file, mapped and not read.
+
+        Raises:
+            FileError: it does not exist, is no regular file, or cannot be read.
+        """
+        try:
+            fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+        try:
+            status = os.fstat(fd)
+            if stat.S_ISDIR(status.st_mode):
+                raise FileError(f"cannot read {path}: it is a folder")
+            if not stat.S_ISREG(status.st_mode):
+                with os.fdopen(fd, "rb") as stream:
+                    return cls(memoryview(stream.read()), path)
+            if status.st_size == 0:
+                return cls(memoryview(b""), path, fd)
+            mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            os.close(fd)
+            raise FileError(f"cannot read {path}: {error}") from error
+        except FileError:
+            os.close(fd)
+            raise
+        return cls(memoryview(mapped), path, fd)
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def __del__(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    @property
+    def fd(self) -> int | None:
+        """The open file, or None for bytes in memory."""
+        return self._fd
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The bytes ``start`` to ``stop`` of a source."""
+
+    source: Source
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def view(self) -> memoryview:
+        """The bytes, without a copy."""
+        return self.source.view[self.start : self.stop]
+
+    def chunks(self) -> Iterator[memoryview]:
+        """The bytes in pieces of a bounded size."""
+        for at in range(self.start, self.stop, CHUNK):
+            yield self.source.view[at : min(at + CHUNK, self.stop)]
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Bytes that are made while they are written, so that they are never all in memory."""
+
+    size: int
+    make: Callable[[], Iterator[bytes | memoryview]]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """The bytes in pieces of a bounded size."""
+        return self.make()
+
+
+Piece = bytes | Range | Computed
+CHUNK = 1 << 22
+
+
+def total(pieces: Sequence[Piece]) -> int:
+    """Number of bytes of all pieces."""
+    return sum(len(piece) for piece in pieces)
+
+
+def chunks(piece: Piece) -> Iterator[bytes | memoryview]:
+    """The bytes of any piece, in pieces of a bounded size."""
+    if isinstance(piece, bytes):
+        yield piece
+    else:
+        yield from piece.chunks()
+
+
+def joined(pieces: Sequence[Piece]) -> bytes:
+    """All bytes in memory."""
+    return b"".join(chunk for piece in pieces for chunk in chunks(piece))

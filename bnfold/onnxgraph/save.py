@@ -1,0 +1,202 @@
+"""Saving: whole files or none. A new file appears under its name only when all of it is on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bnfold.errors import FileError
+from bnfold.onnxgraph.ranges import CHUNK, Piece, Range, chunks, total
+
+
+class Staged:
+    """A file that is written, but does not stand under its name yet."""
+
+    def __init__(self, temporary: Path, target: Path) -> None:
+        self.temporary = temporary
+        self.target = target
+
+
+@contextlib.contextmanager
+def staging() -> Iterator[list[Staged]]:
+    """Write any number of files with ``stage``, then give them their names in order.
+
+    Whatever fails before that leaves no file behind and every old file whole.
+    """
+    staged: list[Staged] = []
+    new: list[Path] = []
+    try:
+        yield staged
+        for entry in staged:
+            is_new = not entry.target.exists()
+            try:
+                os.replace(entry.temporary, entry.target)
+            except OSError as error:
+                raise _cannot_write(entry.target, error) from error
+            if is_new:
+                new.append(entry.target)
+        new.clear()
+        for folder in {entry.target.parent for entry in staged}:
+            _sync_folder(folder)
+    finally:
+        for leftover in [entry.temporary for entry in staged] + new:
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+
+def stage(staged: list[Staged], target: Path, pieces: Sequence[Piece]) -> None:
+    """Write a file beside its target under a temporary name, and bring it to the disk.
+
+    Raises:
+        FileError: the folder is missing or read-only, the disk is full, the target is a folder.
+    """
+    target = resolved(target)
+    if target.is_dir():
+        raise FileError(f"cannot write {target}: it is a folder")
+    if target.exists() and not target.is_file():
+        raise FileError(f"cannot write {target}: it is no regular file")
+    try:
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent
+        )
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    staged.append(Staged(Path(name), target))
+    try:
+        try:
+            _write(handle, pieces)
+            Path(name).chmod(_mode_of(target))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
+def resolved(target: Path) -> Path:
+    """The file itself where the target is a symbolic link, so that the link stays one.
+
+    Raises:
+        FileError: the link leads nowhere that can be written.
+    """
+    if not target.is_symlink():
+        return target
+    real = Path(os.path.realpath(target))
+    if real.is_symlink() or not real.parent.is_dir():
+        raise FileError(f"cannot write {target}: the link leads to {real}, which cannot be made")
+    return real
+
+
+def has_content(path: Path, pieces: Sequence[Piece]) -> bool:
+    """Whether a file holds exactly these bytes."""
+    try:
+        if path.stat().st_size != total(pieces):
+            return False
+        with path.open("rb") as stream:
+            return all(
+                stream.read(len(chunk)) == chunk for piece in pieces for chunk in chunks(piece)
+            )
+    except OSError:
+        return False
+
+
+def write_stream(stream: Any, pieces: Sequence[Piece]) -> None:
+    """Write all pieces to an open binary stream, such as standard output."""
+    for piece in pieces:
+        for chunk in chunks(piece):
+            stream.write(chunk)
+    stream.flush()
+
+
+def _write(handle: int, pieces: Sequence[Piece]) -> None:
+    size = total(pieces)
+    at = 0
+    for piece in pieces:
+        if isinstance(piece, Range) and len(piece) >= CHUNK and piece.source.fd is not None:
+            _copy(piece, handle, at)
+        else:
+            os.lseek(handle, at, os.SEEK_SET)
+            for chunk in chunks(piece):
+                _write_all(handle, chunk)
+        at += len(piece)
+    if os.fstat(handle).st_size < size:
+        os.ftruncate(handle, size)
+
+
+def _write_all(handle: int, chunk: bytes | memoryview) -> None:
+    view = memoryview(chunk)
+    while len(view):
+        view = view[os.write(handle, view) :]
+
+
+def _copy(piece: Range, handle: int, at: int) -> None:
+    """Copy a range of a file inside the kernel where it can, leaving holes as holes."""
+    source = piece.source.fd
+    assert source is not None
+    position = piece.start
+    while position < piece.stop:
+        start, stop = _next_data(source, position, piece.stop)
+        here = start
+        while here < stop:
+            copied = _copy_some(source, handle, here, at + here - piece.start, stop - here)
+            if copied == 0:
+                raise OSError(errno.EIO, "the input file became shorter while it was read")
+            here += copied
+        position = stop
+
+
+def _next_data(source: int, position: int, stop: int) -> tuple[int, int]:
+    """The next stretch of a file that is no hole; ``(stop, stop)`` where only holes are left."""
+    if not hasattr(os, "SEEK_DATA"):
+        return position, stop
+    try:
+        start = os.lseek(source, position, os.SEEK_DATA)
+        return min(start, stop), min(os.lseek(source, start, os.SEEK_HOLE), stop)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return stop, stop
+        return position, stop
+
+
+def _copy_some(source: int, target: int, start: int, at: int, count: int) -> int:
+    if hasattr(os, "copy_file_range"):
+        try:
+            return os.copy_file_range(source, target, min(count, 1 << 30), start, at)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+    data = os.pread(source, min(count, CHUNK), start)
+    os.lseek(target, at, os.SEEK_SET)
+    _write_all(target, data)
+    return len(data)
+
+
+def _mode_of(target: Path) -> int:
+    """The permissions of the file that is replaced, or those of any new file."""
+    try:
+        return target.stat().st_mode & 0o7777
+    except OSError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _cannot_write(target: Path, error: OSError) -> FileError:
+    reason = error.strerror or str(error)
+    if isinstance(error, FileNotFoundError) and not target.parent.exists():
+        reason = f"the folder {target.parent} does not exist"
+    return FileError(f"cannot write {target}: {reason}")

@@ -1,0 +1,133 @@
+"""The numbers in a TensorProto, whether inline, left out of the skeleton, or external."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from bnfold.algebra.affine import Array
+from bnfold.errors import ModelError
+from bnfold.onnxgraph.external import ExternalFiles
+from bnfold.onnxgraph.ranges import Range
+from bnfold.onnxgraph.wire import Payload
+
+_KNOWN_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
+_PACKED_BITS = {
+    getattr(TensorProto, name): bits
+    for name, bits in (("INT4", 4), ("UINT4", 4), ("FLOAT4E2M1", 4), ("INT2", 2), ("UINT2", 2))
+    if hasattr(TensorProto, name)
+}
+_ITEM_BITS = {
+    number: _PACKED_BITS.get(number) or 8 * helper.tensor_dtype_to_np_dtype(number).itemsize
+    for number in _KNOWN_TYPES - {TensorProto.STRING}
+}
+_FIELD_OF: dict[int, str] = {
+    TensorProto.FLOAT: "float_data",
+    TensorProto.COMPLEX64: "float_data",
+    TensorProto.DOUBLE: "double_data",
+    TensorProto.COMPLEX128: "double_data",
+    TensorProto.INT64: "int64_data",
+    TensorProto.UINT32: "uint64_data",
+    TensorProto.UINT64: "uint64_data",
+    TensorProto.STRING: "string_data",
+}
+
+
+def type_name(data_type: int) -> str:
+    """``float16``, ``int8``...: the name of an ONNX data type in lower case."""
+    if data_type in _KNOWN_TYPES:
+        return str(TensorProto.DataType.Name(data_type)).lower()
+    return f"data type {data_type}"
+
+
+def byte_size(data_type: int, dims: Sequence[int]) -> int:
+    """Number of bytes of the raw data of a tensor."""
+    return (math.prod(dims) * _ITEM_BITS[data_type] + 7) // 8
+
+
+class Tensors:
+    """Reads the tensors of one model."""
+
+    def __init__(self, mark: str, payloads: list[Payload], files: ExternalFiles) -> None:
+        self.mark = mark
+        self.payloads = payloads
+        self.files = files
+
+    def payload(self, tensor: onnx.TensorProto) -> Payload | None:
+        """The data that was left out of the skeleton, if this tensor's was."""
+        if tensor.external_data and tensor.external_data[-1].key == self.mark:
+            return self.payloads[int(tensor.external_data[-1].value)]
+        return None
+
+    def is_external(self, tensor: onnx.TensorProto) -> bool:
+        """Whether the data is in another file than the model."""
+        return bool(tensor.data_location == TensorProto.EXTERNAL)
+
+    def stored_range(self, tensor: onnx.TensorProto) -> Range | None:
+        """The raw bytes where they lie, or None where they are inline in the parsed message."""
+        if self.is_external(tensor):
+            return self.files.range_of(tensor, byte_size(tensor.data_type, tensor.dims))
+        payload = self.payload(tensor)
+        return payload.data if payload else None
+
+    def check(self, tensor: onnx.TensorProto, where: str) -> None:
+        """Raise ModelError where dims, data type and data of a tensor contradict each other."""
+        number, dims = tensor.data_type, tensor.dims
+        if number not in _KNOWN_TYPES:
+            raise ModelError(f"{where} has {type_name(number)}, which ONNX does not define")
+        if any(dim < 0 for dim in dims):
+            raise ModelError(f"{where} has a negative dimension: {list(dims)}")
+        if tensor.HasField("segment"):
+            return
+        if self.is_external(tensor):
+            if number == TensorProto.STRING:
+                raise ModelError(f"{where} holds strings, which cannot be external")
+            if self.files.folder is not None:
+                self.stored_range(tensor)
+            return
+        payload = self.payload(tensor)
+        if payload:
+            has, needs = len(payload.data), byte_size(number, dims)
+        elif tensor.HasField("raw_data"):
+            if number == TensorProto.STRING:
+                raise ModelError(f"{where} holds strings as raw data")
+            has, needs = len(tensor.raw_data), byte_size(number, dims)
+        else:
+            count = math.prod(dims)
+            if number in _PACKED_BITS:
+                count = -(-count * _PACKED_BITS[number] // 8)
+            elif number in (TensorProto.COMPLEX64, TensorProto.COMPLEX128):
+                count *= 2
+            held = len(getattr(tensor, _FIELD_OF.get(number, "int32_data")))
+            if held != count:
+                raise ModelError(f"{where} needs {count} values by its dims and has {held}")
+            return
+        if has != needs:
+            raise ModelError(f"{where} needs {needs} bytes by its dims and has {has}")
+
+    def array(self, tensor: onnx.TensorProto) -> Array:
+        """The values, shape ``dims``, in the tensor's own dtype; a read-only view where possible.
+
+        Raises:
+            ModelError: the data contradicts the dims, or cannot be decoded.
+        """
+        place = self.stored_range(tensor)
+        if place is None:
+            try:
+                return numpy_helper.to_array(tensor)
+            except (ValueError, TypeError, KeyError) as error:
+                raise ModelError(f"tensor {tensor.name!r} cannot be read: {error}") from error
+        dims = tuple(tensor.dims)
+        if len(place) != byte_size(tensor.data_type, dims):
+            raise ModelError(f"tensor {tensor.name!r} has {len(place)} bytes for dims {dims}")
+        if tensor.data_type in _PACKED_BITS:
+            whole = onnx.TensorProto(
+                data_type=tensor.data_type, dims=dims, raw_data=bytes(place.view())
+            )
+            return numpy_helper.to_array(whole)
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        return np.frombuffer(place.view(), dtype=dtype.newbyteorder("<")).reshape(dims)
