@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bnfold.algebra.affine import Affine
-    from bnfold.api import FoldResult, explain, fold, save
+    from bnfold.api import FoldResult, check, explain, fold, save
     from bnfold.errors import BnfoldError, FileError, ModelError, UsageError
     from bnfold.folding.outcome import Folded, Kept, Report
+    from bnfold.folding.verdict import Verdict
 
 __version__ = "0.1.0"
 
@@ -25,7 +26,9 @@ __all__ = [
     "ModelError",
     "Report",
     "UsageError",
+    "Verdict",
     "__version__",
+    "check",
     "explain",
     "fold",
     "save",
@@ -41,6 +44,8 @@ _HOME = {
     "ModelError": "bnfold.errors",
     "Report": "bnfold.folding.outcome",
     "UsageError": "bnfold.errors",
+    "Verdict": "bnfold.folding.verdict",
+    "check": "bnfold.api",
     "explain": "bnfold.api",
     "fold": "bnfold.api",
     "save": "bnfold.api",

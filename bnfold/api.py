@@ -18,6 +18,7 @@ from bnfold.folding.inline import Analysis, analysed
 from bnfold.folding.outcome import Report
 from bnfold.folding.plan import plan
 from bnfold.folding.summary import summarised
+from bnfold.folding.verdict import Verdict, judged
 from bnfold.onnxgraph import deliver, output
 from bnfold.onnxgraph.load import Document, load
 from bnfold.onnxgraph.output import Form
@@ -159,6 +160,29 @@ def explain(
         name=name,
         base_dir=base_dir,
     ).report
+
+
+def check(
+    model: Any,
+    *,
+    allow: Iterable[str] = (),
+    max_left: int | None = None,
+    assume_inference: bool = False,
+    name: str | None = None,
+    base_dir: StrPath | None = None,
+) -> Verdict:
+    """Whether a norm is left in a model that could be folded.
+
+    Args:
+        model, assume_inference, name, base_dir: as in ``fold``.
+        allow: reason codes, and shell patterns of node names, of norms that may stay.
+        max_left: how many BatchNormalizations may be left in all, or None for any number.
+
+    Returns:
+        A verdict with ``.is_clean``, and the norms that made it a no.
+    """
+    report = explain(model, assume_inference=assume_inference, name=name, base_dir=base_dir)
+    return judged(report, allow, max_left)
 
 
 def save(

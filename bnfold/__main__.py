@@ -1,0 +1,20 @@
+"""``python -m bnfold`` and the ``bnfold`` command."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; the exit status is the answer (see ``bnfold.errors``)."""
+    from bnfold.cli.guard import guarded
+
+    with guarded():
+        from bnfold.cli.app import app
+
+        app(prog_name="bnfold")
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

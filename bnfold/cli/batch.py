@@ -1,0 +1,127 @@
+"""Many models in one command: one after the other or side by side, and one report at the end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bnfold.cli.inputs import Input
+from bnfold.errors import COULD_NOT, BnfoldError
+from bnfold.onnxgraph.save import stage, staging
+from bnfold.report.as_json import document, dumps
+
+T = TypeVar("T")
+
+
+def over_all(
+    entries: Sequence[Input], work: Callable[[Input], T], *, jobs: int = 1, quiet: bool = False
+) -> tuple[list[T], dict[str, str]]:
+    """Do the same to every model; what fails for one does not stop the others.
+
+    Args:
+        work: called with each model; has to be picklable for more than one job.
+        jobs: number of processes.
+        quiet: show no progress.
+
+    Returns:
+        The results in the order of ``entries``, and model -> message for those that failed.
+    """
+    results: dict[int, T] = {}
+    errors: dict[str, str] = {}
+    with _progress(len(entries), quiet) as advance:
+        for at, outcome in _outcomes(entries, work, jobs):
+            try:
+                results[at] = outcome()
+            except BnfoldError as error:
+                errors[entries[at].name] = str(error)
+            advance()
+    return [results[at] for at in sorted(results)], errors
+
+
+def _outcomes(
+    entries: Sequence[Input], work: Callable[[Input], T], jobs: int
+) -> Iterator[tuple[int, Callable[[], T]]]:
+    if jobs == 1 or len(entries) == 1:
+        for at, entry in enumerate(entries):
+            yield at, lambda entry=entry: work(entry)  # type: ignore[misc]
+        return
+    pool = ProcessPoolExecutor(min(jobs, len(entries)), get_context("spawn"), _ignore_interrupt)
+    try:
+        futures: dict[Future[T], int] = {
+            pool.submit(_interruptible, work, entry): at for at, entry in enumerate(entries)
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result
+    except BaseException:
+        for process in list(pool._processes.values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ignore_interrupt() -> None:
+    """Ctrl-C reaches the whole process group; the parent ends its workers, with SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interruptible(work: Callable[[Input], T], entry: Input) -> T:
+    """Run one task so that SIGTERM unwinds it, and nothing is left half written."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        return work(entry)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def _progress(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
+    if total < 2 or quiet or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    columns = ("models", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("models", total=total)
+        yield lambda: progress.advance(task)
+
+
+def finish(
+    command: str,
+    models: Sequence[dict[str, Any]],
+    texts: Sequence[str],
+    errors: dict[str, str],
+    *,
+    as_json: bool,
+    quiet: bool = False,
+    save_report: Path | None = None,
+    to_stderr: bool = False,
+) -> None:
+    """Print the report, save it where asked, and end with status 2 if a model failed."""
+    whole = dumps(document(command, models, errors))
+    stream = sys.stderr if to_stderr else sys.stdout
+    if as_json:
+        print(whole, file=stream)
+    elif not quiet and texts:
+        print("\n\n".join(texts), file=stream)
+    stream.flush()
+    if save_report is not None:
+        with staging() as staged:
+            stage(staged, save_report, [f"{whole}\n".encode()])
+    for message in errors.values():
+        print(f"bnfold: {message}", file=sys.stderr)
+    if errors:
+        raise SystemExit(COULD_NOT)

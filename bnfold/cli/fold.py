@@ -1,0 +1,148 @@
+"""``bnfold fold``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bnfold.cli.guard import guarded
+from bnfold.cli.options import AssumeInference, Json, Models, Only, Quiet, SaveReport, Skip
+
+if TYPE_CHECKING:
+    from bnfold.cli.inputs import Input
+    from bnfold.folding.outcome import Report
+    from bnfold.onnxgraph.output import Form
+
+
+def fold(
+    models: Models,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="OUT", help="The folded model; - is stdout."),
+    ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Replace each MODEL.")] = False,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", metavar="DIR", help="Write each folded model into a folder."),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Models folded at a time.")
+    ] = 1,
+    only: Only = None,
+    skip: Skip = None,
+    assume_inference: AssumeInference = False,
+    external_data: Annotated[
+        bool | None,
+        typer.Option(
+            "--external-data/--embed",
+            help="Put large tensors into a data file, or all into the model; default: as it was.",
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    save_report: SaveReport = None,
+) -> None:
+    """Fold every norm that can be folded exactly, and say why each other one stays.
+
+    One of --output, --in-place and --output-dir says where the result goes.
+    """
+    with guarded():
+        from bnfold.cli.batch import finish, over_all
+        from bnfold.cli.inputs import inputs, protect
+        from bnfold.report.as_json import report_json
+        from bnfold.report.as_text import fold_text
+
+        entries = inputs(models)
+        targets = _targets(entries, output, in_place, output_dir)
+        if not in_place:
+            protect([Path(t) for t in targets.values() if t != STDOUT], entries)
+        if save_report is not None:
+            protect([save_report], entries)
+        task = _Task(
+            targets,
+            tuple(only or ()),
+            tuple(skip or ()),
+            assume_inference,
+            {None: "keep", True: "external", False: "embed"}[external_data],  # type: ignore[arg-type]
+        )
+        results, errors = over_all(entries, task, jobs=jobs, quiet=quiet)
+        finish(
+            "fold",
+            [report_json(report, target) for report, target in results],
+            [fold_text(report, target) for report, target in results],
+            errors,
+            as_json=json,
+            quiet=quiet,
+            save_report=save_report,
+            to_stderr=output == STDOUT,
+        )
+
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Fold one model and write it: what each process of a batch does."""
+
+    targets: dict[str, str]
+    only: tuple[str, ...]
+    skip: tuple[str, ...]
+    assume_inference: bool
+    form: Form
+
+    def __call__(self, entry: Input) -> tuple[Report, str]:
+        from bnfold import api
+        from bnfold.cli.inputs import content
+
+        result = api.fold(
+            content(entry),
+            name=entry.name,
+            only=self.only,
+            skip=self.skip,
+            assume_inference=self.assume_inference,
+        )
+        target = self.targets[entry.name]
+        if target == STDOUT:
+            import sys
+
+            result.write(sys.stdout.buffer, form=self.form)
+            return result.report, "<stdout>"
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        result.save(target, form=self.form)
+        return result.report, target
+
+
+def _targets(
+    entries: list[Input], output: str | None, in_place: bool, output_dir: Path | None
+) -> dict[str, str]:
+    """Where each model goes.
+
+    Raises:
+        UsageError: none or several of the options that say so, or two models in one place.
+    """
+    from bnfold.errors import UsageError
+
+    if (output is not None) + in_place + (output_dir is not None) != 1:
+        raise UsageError("say where the result goes: one of -o OUT, --in-place, --output-dir DIR")
+    if in_place:
+        if any(entry.path is None for entry in entries):
+            raise UsageError("standard input cannot be replaced in place: use -o OUT")
+        return {entry.name: entry.name for entry in entries}
+    if output is not None:
+        if len(entries) > 1:
+            raise UsageError(f"-o takes one model, not {len(entries)}: use --output-dir DIR")
+        return {entries[0].name: output}
+    assert output_dir is not None
+    targets: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for entry in entries:
+        target = str(output_dir / entry.relative)
+        if target in taken and entry.name not in targets:
+            raise UsageError(f"{taken[target]} and {entry.name} would both become {target}")
+        taken[target] = targets[entry.name] = target
+        taken[target] = entry.name
+    return targets

@@ -1,0 +1,1 @@
+"""Renders outcomes: text for people, JSON for programs."""
