@@ -55,10 +55,8 @@ class Types:
 
         found: _Known = {}
         try:
-            inferred = onnx.ModelProto.FromString(
-                shape_inference.infer_shapes(self._index.document.skeleton, data_prop=True)
-            )
-        except Exception:
+            inferred = shape_inference.infer_shapes(self._index.document.skeleton, data_prop=True)
+        except (shape_inference.InferenceError, RuntimeError, ValueError):
             # A model that inference cannot digest just tells nothing more than it says itself.
             return found
         waiting: list[tuple[onnx.GraphProto, Path]] = [(inferred.graph, ())]
