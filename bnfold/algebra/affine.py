@@ -67,12 +67,12 @@ class Affine:
             listed = ", ".join(f"{name} {v.shape}" for name, v in vectors.items())
             raise ModelError(f"gamma, beta, mean and var must be equal vectors, not {listed}")
         for name, vector in vectors.items():
-            bad = np.flatnonzero(~np.isfinite(vector))
-            if bad.size:
+            if not np.isfinite(vector).all():
+                bad = np.flatnonzero(~np.isfinite(vector))
                 raise ModelError(f"channel {bad[0]} has {name} = {vector[bad[0]]}")
         spread = vectors["var"] + float(eps)
-        bad = np.flatnonzero(~(spread > 0) | ~np.isfinite(spread))
-        if bad.size:
+        if not (spread > 0).all():
+            bad = np.flatnonzero(~(spread > 0))
             raise ModelError(
                 f"channel {bad[0]} has var + epsilon = {spread[bad[0]]:g}, "
                 "which has no positive square root"

@@ -13,6 +13,9 @@ from typing import Any
 from bnfold.errors import FileError
 from bnfold.onnxgraph.ranges import CHUNK, Piece, Range, chunks, total
 
+BUFFER = 1 << 20
+"""Smaller pieces are written together."""
+
 
 class Staged:
     """A file that is written, but does not stand under its name yet."""
@@ -116,22 +119,36 @@ def write_stream(stream: Any, pieces: Sequence[Piece]) -> None:
 def _write(handle: int, pieces: Sequence[Piece]) -> None:
     size = total(pieces)
     at = 0
+    small = bytearray()
     for piece in pieces:
         if isinstance(piece, Range) and len(piece) >= CHUNK and piece.source.fd is not None:
+            _write_all(handle, small)
+            small.clear()
             _copy(piece, handle, at)
-        else:
+            at += len(piece)
             os.lseek(handle, at, os.SEEK_SET)
-            for chunk in chunks(piece):
-                _write_all(handle, chunk)
+            continue
         at += len(piece)
+        for chunk in chunks(piece):
+            if len(chunk) < BUFFER:
+                small += chunk
+                if len(small) < BUFFER:
+                    continue
+                chunk = b""
+            _write_all(handle, small)
+            small.clear()
+            _write_all(handle, chunk)
+    _write_all(handle, small)
     if os.fstat(handle).st_size < size:
         os.ftruncate(handle, size)
 
 
-def _write_all(handle: int, chunk: bytes | memoryview) -> None:
-    view = memoryview(chunk)
-    while len(view):
-        view = view[os.write(handle, view) :]
+def _write_all(handle: int, chunk: bytes | bytearray | memoryview) -> None:
+    with memoryview(chunk) as whole:
+        done = 0
+        while done < len(whole):
+            with whole[done:] as rest:
+                done += os.write(handle, rest)
 
 
 def _copy(piece: Range, handle: int, at: int) -> None:

@@ -61,26 +61,11 @@ def read_batch_norm(node: Node, data: Tensor, context: Context) -> Placed | Refu
             first = f" and its scale {list(values[0].shape)}" if values else ""
             return malformed(node, f"its {what} has shape {list(known.shape)}{first}")
         values.append(as_float64(known))
-    scale, bias, mean, var = values
-    for what, vector in zip(_PARAMETERS, values, strict=True):
-        bad = np.flatnonzero(~np.isfinite(vector))
-        if bad.size:
-            return Refused(
-                "non-finite-statistics",
-                f"channel {bad[0]} of {node.label} has {what} = {vector[bad[0]]}",
-            )
     epsilon = node.real("epsilon", DEFAULT_EPSILON)
-    bad = np.flatnonzero(~(var + epsilon > 0))
-    if bad.size:
-        return Refused(
-            "non-positive-variance",
-            f"channel {bad[0]} of {node.label} has var + epsilon = {var[bad[0]] + epsilon:g}, "
-            "which has no positive square root",
-        )
     try:
-        affine = Affine.from_batch_norm(scale, bias, mean, var, eps=epsilon)
+        affine = Affine.from_batch_norm(*values, eps=epsilon)
     except ModelError as error:
-        return Refused("non-finite-statistics", f"{node.label}: {error}")
+        return _why_no_affine(node, values, epsilon, error)
     return Placed(
         affine,
         axis=CHANNEL_AXIS,
@@ -88,3 +73,25 @@ def read_batch_norm(node: Node, data: Tensor, context: Context) -> Placed | Refu
         is_per_channel=True,
         assumed_inference=bool(training),
     )
+
+
+def _why_no_affine(
+    node: Node, values: list[Float64Array], epsilon: float, error: ModelError
+) -> Refused:
+    """The refusal for parameters that make no affine map, with the channel and the number."""
+    for what, vector in zip(_PARAMETERS, values, strict=True):
+        bad = np.flatnonzero(~np.isfinite(vector))
+        if bad.size:
+            return Refused(
+                "non-finite-statistics",
+                f"channel {bad[0]} of {node.label} has {what} = {vector[bad[0]]}",
+            )
+    var = values[3]
+    bad = np.flatnonzero(~(var + epsilon > 0))
+    if bad.size:
+        return Refused(
+            "non-positive-variance",
+            f"channel {bad[0]} of {node.label} has var + epsilon = {var[bad[0]] + epsilon:g}, "
+            "which has no positive square root",
+        )
+    return Refused("non-finite-statistics", f"{node.label}: {error}")
