@@ -23,11 +23,22 @@ _PARAMETERS = ("scale", "bias", "mean", "variance")
 
 
 def is_training(node: Node, version: int) -> str | None:
-    """Why a BatchNormalization normalises by its own batch, or None where it does not."""
+    """Why a BatchNormalization normalises by its own batch, or None where it does not.
+
+    Opset 1 and 6 say it by ``is_test``, 14 and newer by ``training_mode``. In between the number
+    of outputs is the mode: one in inference, five in training, whether or not anything reads
+    them; onnxruntime goes by it too. An output named ``""`` is left out.
+    """
     if version < 7 and node.integer("is_test", 0) == 0:
         return f"{node.label} has no is_test=1, so at its opset it normalises by its own batch"
     if version >= 14 and node.integer("training_mode", 0) != 0:
         return f"{node.label} has training_mode=1"
+    declared = [t for t in node.outputs[1:] if t is not None]
+    if 7 <= version < 14 and declared:
+        return (
+            f"{node.label} gives {1 + len(declared)} outputs, which at its opset means that it "
+            "normalises by its own batch"
+        )
     for output in used_statistics(node):
         return f"{node.label} also gives the batch statistics {output.name}, which are in use"
     return None
