@@ -67,6 +67,7 @@ def fold(
             tuple(skip or ()),
             assume_inference,
             {None: "keep", True: "external", False: "embed"}[external_data],  # type: ignore[arg-type]
+            makes_folders=output_dir is not None,
         )
         results, errors = over_all(entries, task, jobs=jobs, quiet=quiet)
         finish(
@@ -93,6 +94,7 @@ class _Task:
     skip: tuple[str, ...]
     assume_inference: bool
     form: Form
+    makes_folders: bool
 
     def __call__(self, entry: Input) -> tuple[Report, str]:
         from bnfold import api
@@ -111,7 +113,8 @@ class _Task:
 
             result.write(sys.stdout.buffer, form=self.form)
             return result.report, "<stdout>"
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        if self.makes_folders:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
         result.save(target, form=self.form)
         return result.report, target
 

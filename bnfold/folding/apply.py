@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -14,21 +14,12 @@ from bnfold.algebra.affine import Array
 from bnfold.folding.plan import FoldPlan
 from bnfold.folding.rules.reading import version_of
 from bnfold.folding.store import StoredWeight, dtype_of, is_untouched, stored_bias
-from bnfold.onnxgraph.constants import Known
-from bnfold.onnxgraph.index import Index, Node, Scope, Tensor
+from bnfold.folding.surgery import Surgery
+from bnfold.onnxgraph.constants import Known, stored_tensor
+from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.ranges import Computed
-from bnfold.onnxgraph.rewrite import MAIN, NewTensor, Rewrite, without_data
-from bnfold.onnxgraph.wire import (
-    ATTRIBUTE_TENSOR,
-    GRAPH_INITIALIZER,
-    GRAPH_INPUT,
-    GRAPH_NODE,
-    GRAPH_QUANTIZATION,
-    GRAPH_VALUE_INFO,
-    NODE_ATTRIBUTE,
-    Edits,
-    delimited,
-)
+from bnfold.onnxgraph.rewrite import Rewrite
 
 
 @dataclass
@@ -63,15 +54,8 @@ class _Applier:
         self._index = index
         self._opset = opset
         self._applied = Applied()
-        self._edits = self._applied.rewrite.edits
-        self._constants_as_nodes = index.document.proto.ir_version < 4
-        self._names = index.names()
-        self._reads: dict[Tensor, int] = {}
-        self._unread: list[Tensor] = []
-        self._deleted: set[Node] = set()
-        self._kept: set[Node] = set()
+        self._surgery = Surgery(index)
         self._new_names: dict[tuple[object, ...], str] = {}
-        self._vanished: dict[Scope, set[str]] = defaultdict(set)
         self._users: dict[tuple[object, ...], list[Node]] = defaultdict(list)
 
     def run(self, folds: list[FoldPlan]) -> Applied:
@@ -83,14 +67,13 @@ class _Applier:
                 self._users[_bias_key(fold)].append(node)
         for fold in folds:
             self._fold(fold)
-        self._sweep()
-        for scope, names in self._vanished.items():
-            self._forget(scope, names)
+        self._applied.rewrite = self._surgery.finish()
+        self._applied.nodes_removed = self._surgery.nodes_removed
         return self._applied
 
     def _fold(self, fold: FoldPlan) -> None:
         linear, node = fold.linear, fold.linear.node
-        self._kept.add(node)
+        self._surgery.kept.add(node)
         made = node.outputs[0]
         assert made is not None
         proto = onnx.NodeProto()
@@ -107,16 +90,16 @@ class _Applier:
             host = self._store_add(fold, made, bias)
         if host is None:
             proto.output[0] = fold.output.name
-            self._vanish(made)
+            self._surgery.vanish(made, instead=fold.output)
         if proto != node.proto:
-            self._replace(node, proto)
+            self._surgery.replace(node, proto)
         for step in fold.steps:
             for gone in (*step.crossed, step.node):
                 if gone is not host:
-                    self._delete(gone)
+                    self._surgery.delete(gone)
                 for output in gone.outputs:
                     if output is not None and output is not fold.output:
-                        self._vanish(output)
+                        self._surgery.vanish(output, instead=fold.output)
 
     def _store_weight(self, fold: FoldPlan) -> str:
         weight, key = fold.linear.weight, _weight_key(fold)
@@ -124,12 +107,19 @@ class _Applier:
             stored = StoredWeight(fold.linear, fold.layer)
             self._applied.weights[fold] = stored
             data = Computed(stored.size, stored.chunks)
-            self._new_names[key] = self._store(
-                weight, self._users[key], data, stored.shape, fold, f"{weight.tensor.name}_folded"
+            wish = f"{weight.tensor.name}_folded"
+            self._new_names[key] = self._surgery.store(
+                weight,
+                self._users[key],
+                data,
+                stored.shape,
+                weight.data_type,
+                fold.linear.node.scope,
+                wish,
             )
         name = self._new_names[key]
         if name != weight.tensor.name:
-            self._unread_once(weight.tensor)
+            self._surgery.unread_once(weight.tensor)
         return name
 
     def _store_bias_input(self, fold: FoldPlan, proto: onnx.NodeProto, bias: Array) -> None:
@@ -155,7 +145,7 @@ class _Applier:
             proto.input.append("")
         proto.input[2] = name
         if old is not None and old.name != name:
-            self._unread_once(old)
+            self._surgery.unread_once(old)
         if linear.node.op_type == "Gemm":
             _set_beta_to_one(proto)
             version = version_of("Gemm", self._opset)
@@ -165,7 +155,7 @@ class _Applier:
     def _store_add(self, fold: FoldPlan, made: Tensor, bias: Array) -> Node:
         """Put the bias into an Add behind the operator: an Add that is there, or the last step."""
         host = next((s.node for s in fold.steps if s.node.op_type == "Add"), fold.steps[-1].node)
-        self._kept.add(host)
+        self._surgery.kept.add(host)
         proto = onnx.NodeProto()
         proto.CopyFrom(host.proto)
         step = next(step for step in fold.steps if step.node is host)
@@ -180,7 +170,7 @@ class _Applier:
         name = self._store_small(fold, constant, [host], bias)
         for tensor in host.inputs:
             if tensor is not None and tensor is not step.data and tensor.name != name:
-                self._unread_once(tensor)
+                self._surgery.unread_once(tensor)
         if host.op_type != "Add":
             proto.op_type = "Add"
             del proto.attribute[:]
@@ -193,12 +183,10 @@ class _Applier:
         del proto.input[:]
         proto.input.extend([made.name, name] if at == 1 else [name, made.name])
         proto.output[0] = fold.output.name
-        self._replace(host, proto)
+        self._surgery.replace(host, proto)
         return host
 
     def _direct(self, tensor: Tensor) -> Known | None:
-        from bnfold.onnxgraph.constants import stored_tensor
-
         stored = stored_tensor(tensor)
         if stored is None:
             return None
@@ -212,107 +200,8 @@ class _Applier:
             return known.tensor.name
         wish = f"{known.tensor.name}_folded" if known else f"{fold.linear.node.label}_bias"
         data = Computed(len(little), lambda: iter((little,)))
-        return self._store(known, users, data, values.shape, fold, wish)
-
-    def _store(
-        self,
-        known: Known | None,
-        users: list[Node],
-        data: Computed,
-        shape: tuple[int, ...],
-        fold: FoldPlan,
-        wish: str,
-    ) -> str:
-        """Store data in place of a constant that only ``users`` read, else under a new name."""
-        tensors = self._applied.rewrite.tensors
-        if known is not None and known.shape == shape and _is_only_for(known, users):
-            assert known.stored is not None
-            proto = without_data(known.stored, self._index.document.tensors.mark)
-            tensors.append(NewTensor(proto, [data], path=_stored_path(known.tensor)))
-            return known.tensor.name
-        name = self._fresh(wish)
-        element_type = helper.np_dtype_to_tensor_dtype(dtype_of(fold.linear.weight))
-        proto = onnx.TensorProto(name=name, data_type=element_type, dims=shape)
-        graph = (*MAIN, *fold.linear.node.scope.path)
-        tensors.append(NewTensor(proto, [data], graph=graph, as_node=self._constants_as_nodes))
-        self._applied.nodes_removed -= self._constants_as_nodes
-        return name
-
-    def _fresh(self, wish: str) -> str:
-        name, number = wish, 1
-        while name in self._names:
-            name, number = f"{wish}_{number}", number + 1
-        self._names.add(name)
-        return name
-
-    def _replace(self, node: Node, proto: onnx.NodeProto) -> None:
-        fields = delimited(GRAPH_NODE, [proto.SerializeToString()])
-        self._graph(node.scope).replaced[(GRAPH_NODE, node.position)] = fields
-
-    def _delete(self, node: Node) -> None:
-        self._deleted.add(node)
-        self._applied.nodes_removed += 1
-        self._graph(node.scope).replaced[(GRAPH_NODE, node.position)] = []
-        for tensor in node.inputs:
-            if tensor is not None:
-                self._unread_once(tensor)
-
-    def _graph(self, scope: Scope) -> Edits:
-        return self._edits.at((*MAIN, *scope.path))
-
-    def _vanish(self, tensor: Tensor) -> None:
-        self._vanished[tensor.scope].add(tensor.name)
-
-    def _unread_once(self, tensor: Tensor) -> None:
-        left = self._reads.get(tensor, len(tensor.readers)) - 1
-        self._reads[tensor] = left
-        if left == 0:
-            self._unread.append(tensor)
-
-    def _sweep(self) -> None:
-        """Delete the constants, and the nodes that computed them, which no node reads any more."""
-        while self._unread:
-            tensor = self._unread.pop()
-            if tensor.is_output or tensor.is_pinned:
-                continue
-            node = tensor.producer
-            if node is None:
-                self._delete_initializer(tensor)
-            elif not (node in self._deleted or node in self._kept or node.subgraphs):
-                if not self._is_unused(node):
-                    continue
-                self._delete(node)
-                for output in node.outputs:
-                    if output is not None:
-                        self._vanish(output)
-
-    def _is_unused(self, node: Node) -> bool:
-        return all(
-            t is None
-            or (not t.is_output and not t.is_pinned and self._reads.get(t, len(t.readers)) == 0)
-            for t in node.outputs
-        )
-
-    def _delete_initializer(self, tensor: Tensor) -> None:
-        if tensor.initializer is None or (tensor.scope.parent is not None and tensor.is_input):
-            return
-        graph = self._graph(tensor.scope)
-        graph.replaced[(GRAPH_INITIALIZER, tensor.position)] = []
-        self._vanish(tensor)
-        if tensor.is_input:
-            for at, value in enumerate(tensor.scope.graph.input):
-                if value.name == tensor.name:
-                    graph.replaced[(GRAPH_INPUT, at)] = []
-
-    def _forget(self, scope: Scope, names: set[str]) -> None:
-        """Remove the types and annotations of tensors that are gone."""
-        graph = self._graph(scope)
-        for at, value in enumerate(scope.graph.value_info):
-            if value.name in names:
-                graph.replaced[(GRAPH_VALUE_INFO, at)] = []
-        for at, annotation in enumerate(scope.graph.quantization_annotation):
-            if annotation.tensor_name in names:
-                graph.replaced[(GRAPH_QUANTIZATION, at)] = []
+        node, element_type = fold.linear.node, fold.linear.weight.data_type
+        return self._surgery.store(known, users, data, values.shape, element_type, node.scope, wish)
 
 
 def _is_equal(array: Array, values: Array) -> bool:
@@ -336,22 +225,6 @@ def _bias_key(fold: FoldPlan) -> tuple[object, ...]:
     known = fold.linear.bias
     tensor = known.tensor if known is not None else None
     return "bias", tensor, fold.linear.node.scope, fold.layer.bias.shape, fold.layer.bias.tobytes()
-
-
-def _is_only_for(known: Known, users: list[Node]) -> bool:
-    """Whether a stored constant is read by ``users`` alone, so that it can change in place."""
-    tensor = known.tensor
-    if known.stored is None or tensor.is_output or tensor.is_pinned:
-        return False
-    return Counter(tensor.readers) == Counter(users)
-
-
-def _stored_path(tensor: Tensor) -> tuple[tuple[int, int], ...]:
-    if tensor.producer is None:
-        return (*MAIN, *tensor.scope.path, (GRAPH_INITIALIZER, tensor.position))
-    node = tensor.producer
-    at = next(i for i, a in enumerate(node.proto.attribute) if a.name == "value")
-    return (*MAIN, *node.path, (NODE_ATTRIBUTE, at), (ATTRIBUTE_TENSOR, 0))
 
 
 def _set_beta_to_one(proto: onnx.NodeProto) -> None:

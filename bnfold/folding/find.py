@@ -9,7 +9,9 @@ from fnmatch import fnmatchcase
 from bnfold.folding.rules.elementwise import data_position
 from bnfold.folding.rules.reading import Context
 from bnfold.folding.rules.tables import BATCH_NORM, NORMS, THROUGH
-from bnfold.onnxgraph.index import Index, Node, Tensor
+from bnfold.onnxgraph.expressions import is_read_by_value
+from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.index import Index
 
 
 @dataclass(eq=False)
@@ -116,15 +118,20 @@ def _matches(labels: Iterable[str], patterns: Iterable[str]) -> bool:
 
 
 def why_not_alone(tensor: Tensor, reader: Node) -> str | None:
-    """The code for a tensor that more than ``reader`` needs, or None where it is the only one."""
+    """The code for a tensor that more than ``reader`` needs, or None where it is the only one.
+
+    Nodes that read only its element type or its shape need nothing that a fold changes.
+    """
     if tensor.is_output:
         return "graph-output"
     if any(other.scope is not tensor.scope for other in tensor.readers):
         return "subgraph-reader"
-    if len(tensor.readers) != 1 or tensor.is_pinned:
+    if tensor.is_pinned:
         return "shared-tensor"
-    assert tensor.readers[0] is reader
-    return None
+    readers = tensor.readers
+    if len(readers) > 1:
+        readers = [other for other in readers if is_read_by_value(tensor, other)]
+    return None if len(readers) == 1 and readers[0] is reader else "shared-tensor"
 
 
 def find(index: Index, context: Context) -> list[Chain]:

@@ -12,7 +12,9 @@ from bnfold.folding.rules.reading import Context, Linear
 from bnfold.folding.rules.tables import NORMS, PUSH_BACK
 from bnfold.folding.store import storable
 from bnfold.onnxgraph.constants import Constants
-from bnfold.onnxgraph.index import Index, Node, Tensor
+from bnfold.onnxgraph.expressions import is_read_by_value
+from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.types import Types
 
 
@@ -220,7 +222,7 @@ def _article(op_type: str) -> str:
 def _shared_sentence(code: str, source: Tensor, reader: Node) -> str:
     if code == "graph-output":
         return f"{source.name} is also an output of the graph"
-    others = [node for node in source.readers if node is not reader]
+    others = [n for n in source.readers if n is not reader and is_read_by_value(source, n)]
     if code == "subgraph-reader":
         inner = next(node for node in source.readers if node.scope is not source.scope)
         return f"{source.name} is read by {inner.label} inside {inner.scope.where}"

@@ -34,7 +34,7 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "producer-not-linear": Reason(
         "What makes the tensor before the norm is no linear operator with a constant weight.",
-        "Nothing: such a norm cannot go into the operator before it.",
+        "Put the norm right behind a Conv, ConvTranspose, Gemm or MatMul, if the model allows it.",
     ),
     "weight-not-constant": Reason(
         "The weight or bias of the operator before the norm is not constant.",
@@ -66,7 +66,7 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "beyond-dtype": Reason(
         "A folded weight or bias is not finite in the dtype that the model stores.",
-        "Keep the layer in a wider dtype (float32 for float16), or fold before converting.",
+        "Store the layer in a wider dtype (float32 for float16), or fold before converting.",
     ),
     "unknown-attribute": Reason(
         "A node has an attribute that the operator does not define at this opset.",

@@ -13,7 +13,16 @@ import onnx
 from onnx import helper
 
 from bnfold.algebra.affine import Array
-from bnfold.onnxgraph.index import Index, Node, Tensor
+from bnfold.onnxgraph.expressions import (
+    EVALUATED,
+    SHAPE_ONLY,
+    TYPE_ONLY,
+    constant_of,
+    measured_dims,
+    result_size,
+)
+from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.types import Types
 
 LIMIT = 1 << 26
@@ -22,30 +31,6 @@ LIMIT = 1 << 26
 OVERRIDABLE = "overridable-initializer"
 VARIABLE = "not-constant"
 TOO_LARGE = "expression-too-large"
-
-# Operators whose result is a view of their first input, whatever its size.
-VIEWS = frozenset({"Identity", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Flatten"})
-# Operators whose result has the broadcast shape of their inputs.
-ELEMENTWISE = frozenset(
-    (
-        "Abs Add And Cast CastLike Ceil Clip Div Equal Exp Floor Greater GreaterOrEqual Less "
-        "LessOrEqual Log Max Mean Min Mul Neg Not Or Pow Reciprocal Relu Round Sigmoid Sign "
-        "Softplus Sqrt Sub Sum Tanh Where Xor"
-    ).split()
-)
-# Operators whose result is no larger than their inputs together.
-SHRINKING = frozenset(
-    (
-        "Concat ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin "
-        "ReduceProd ReduceSum ReduceSumSquare Shape Size Slice Split"
-    ).split()
-)
-# Operators whose result is as large as an input says; see ``_elements``.
-GROWING = frozenset({"ConstantOfShape", "Expand", "Gather", "Range", "Tile"})
-_EVALUATED = VIEWS | ELEMENTWISE | SHRINKING | GROWING
-
-# Inputs that are read for their element type only: they need not be constant.
-TYPE_ONLY = {"CastLike": frozenset({1})}
 
 
 @dataclass(frozen=True)
@@ -99,6 +84,7 @@ class Constants:
         self._overridable_inputs = index.document.proto.ir_version >= 4
         self._status: dict[Tensor, Unknown | None] = {}
         self._values: dict[Tensor, Known | Unknown] = {}
+        self._shapes: dict[Node, Array] = {}
         self._evaluators: dict[bytes, Any] = {}
         self._imports = [
             helper.make_opsetid(o.domain, o.version) for o in index.document.proto.opset_import
@@ -117,11 +103,11 @@ class Constants:
                 self._status[waiting.pop()] = found  # type: ignore[assignment]
                 continue
             assert top.producer is not None
-            open_inputs = [t for t in _needed(top.producer) if t not in self._status]
+            open_inputs = [t for t in self._needed(top.producer) if t not in self._status]
             if open_inputs:
                 waiting += open_inputs
                 continue
-            reasons = (self._status[t] for t in _needed(top.producer))
+            reasons = (self._status[t] for t in self._needed(top.producer))
             self._status[waiting.pop()] = next((r for r in reasons if r is not None), None)
         return self._status[tensor]
 
@@ -141,7 +127,7 @@ class Constants:
                 self._values[waiting.pop()] = Known(top, stored, self._reader(stored))
                 continue
             assert top.producer is not None
-            open_inputs = [t for t in _needed(top.producer) if t not in self._values]
+            open_inputs = [t for t in self._needed(top.producer) if t not in self._values]
             if open_inputs:
                 waiting += open_inputs
                 continue
@@ -176,9 +162,36 @@ class Constants:
             ):
                 return None
             return Unknown(VARIABLE, f"{tensor.name} is a Constant that holds no dense numbers")
-        if node.domain != "" or node.op_type not in _EVALUATED:
+        if node.domain != "" or node.op_type not in EVALUATED:
             return Unknown(VARIABLE, f"{tensor.name} is computed by {node.label} ({node.op_type})")
+        if node.op_type in SHAPE_ONLY and self._has_static_shape(node):
+            return None
         return _BY_INPUTS
+
+    def _has_static_shape(self, node: Node) -> bool:
+        """Whether a Shape or Size is known without the tensor that it measures."""
+        if node in self._shapes:
+            return True
+        measured = node.input(0)
+        if measured is None or (measured.is_input and measured.scope.parent is not None):
+            return False
+        dims = self._types.dims(measured, measured_dims(node))
+        if dims is None:
+            return False
+        wanted = dims[measured_dims(node)]
+        if node.op_type == "Size":
+            wanted = [math.prod(wanted)]
+            self._shapes[node] = np.array(wanted[0], dtype=np.int64)
+        else:
+            self._shapes[node] = np.array(wanted, dtype=np.int64)
+        return True
+
+    def _needed(self, node: Node) -> list[Tensor]:
+        """The inputs whose values a constant expression needs."""
+        if node in self._shapes:
+            return []
+        skipped = TYPE_ONLY.get(node.op_type, frozenset())
+        return [t for at, t in enumerate(node.inputs) if t is not None and at not in skipped]
 
     def _evaluate(self, node: Node) -> None:
         for tensor, value in zip(node.outputs, self._results(node), strict=False):
@@ -192,7 +205,11 @@ class Constants:
                 self._values[tensor] = Known(tensor, None, lambda result=result: result)  # type: ignore[misc]
 
     def _results(self, node: Node) -> list[Any]:
-        failed = [self._values[t] for t in _needed(node) if isinstance(self._values[t], Unknown)]
+        if node in self._shapes:
+            return [self._shapes[node]]
+        failed = [
+            self._values[t] for t in self._needed(node) if isinstance(self._values[t], Unknown)
+        ]
         if failed:
             return [failed[0]] * len(node.outputs)
         feeds: list[Array | None] = []
@@ -206,7 +223,7 @@ class Constants:
         label = f"{node.label} ({node.op_type})"
         try:
             with np.errstate(all="ignore"):
-                if _elements(node, feeds) > LIMIT // 4:
+                if result_size(node, feeds) > LIMIT // 4:
                     detail = f"the result of {label} is above {LIMIT >> 20} MiB"
                     return [Unknown(TOO_LARGE, detail)] * len(node.outputs)
                 return self._run(node, feeds)
@@ -216,7 +233,7 @@ class Constants:
 
     def _run(self, node: Node, feeds: list[Array | None]) -> list[Any]:
         if node.op_type == "Constant":
-            return [_constant(node)]
+            return [constant_of(node)]
         proto = onnx.NodeProto(op_type=node.op_type, name="n")
         proto.attribute.extend(node.proto.attribute)
         if node.op_type == "CastLike":
@@ -261,42 +278,3 @@ def stored_tensor(tensor: Tensor) -> onnx.TensorProto | None:
         if value is not None:
             return value.t
     return None
-
-
-def _needed(node: Node) -> list[Tensor]:
-    """The inputs whose values a constant expression needs."""
-    skipped = TYPE_ONLY.get(node.op_type, frozenset())
-    return [t for at, t in enumerate(node.inputs) if t is not None and at not in skipped]
-
-
-def _constant(node: Node) -> Array:
-    for attribute in node.proto.attribute:
-        if attribute.name in ("value_float", "value_floats"):
-            values = attribute.floats if attribute.name[-1] == "s" else attribute.f
-            return np.array(values, dtype=np.float32)
-        if attribute.name in ("value_int", "value_ints"):
-            values = attribute.ints if attribute.name[-1] == "s" else attribute.i
-            return np.array(values, dtype=np.int64)
-    raise ValueError("it holds no dense numbers")
-
-
-def _elements(node: Node, feeds: list[Array | None]) -> int:
-    """How many elements the result of a node can have, before it is computed."""
-    arrays = [f for f in feeds if f is not None]
-    kind = node.op_type
-    if kind in VIEWS:
-        return 0 if kind != "Reshape" or arrays[0].flags.c_contiguous else arrays[0].size
-    if kind in ELEMENTWISE:
-        return math.prod(np.broadcast_shapes(*(a.shape for a in arrays)))
-    if kind == "ConstantOfShape":
-        return math.prod(int(dim) for dim in arrays[0])
-    if kind == "Expand":
-        return math.prod(np.broadcast_shapes(arrays[0].shape, tuple(int(d) for d in arrays[1])))
-    if kind == "Tile":
-        return arrays[0].size * math.prod(int(n) for n in np.ravel(arrays[1]))
-    if kind == "Range":
-        start, limit, delta = (float(a) for a in arrays)
-        return max(0, math.ceil((limit - start) / delta))
-    if kind == "Gather":
-        return arrays[0].size * arrays[1].size
-    return sum(a.size for a in arrays)

@@ -12,7 +12,7 @@ import onnx
 
 from bnfold.errors import FileError, ModelError, UsageError
 from bnfold.onnxgraph.external import location_of
-from bnfold.onnxgraph.index import Path as MessagePath
+from bnfold.onnxgraph.graph import Path as MessagePath
 from bnfold.onnxgraph.load import Document
 from bnfold.onnxgraph.ranges import Piece, Range, total
 from bnfold.onnxgraph.rewrite import (

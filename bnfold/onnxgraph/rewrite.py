@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from bnfold.onnxgraph.index import Path
+from bnfold.onnxgraph.graph import Path
 from bnfold.onnxgraph.load import Document
 from bnfold.onnxgraph.ranges import Piece, total
 from bnfold.onnxgraph.wire import (

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import onnx
 
-from bnfold.onnxgraph.index import Index, Path, Tensor
+from bnfold.onnxgraph.graph import Path, Tensor
+from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.wire import ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS, GRAPH_NODE, NODE_ATTRIBUTE
 
 _Known = dict[tuple[Path, str], onnx.TypeProto.Tensor]
@@ -38,6 +39,18 @@ class Types:
             found = known.get((tensor.scope.path, tensor.name))
             if found is not None and found.HasField("shape"):
                 return len(found.shape.dim)
+        return None
+
+    def dims(self, tensor: Tensor, wanted: slice) -> list[int] | None:
+        """The dims of a tensor if those in ``wanted`` are all known, else None; others are -1."""
+        if tensor.initializer is not None:
+            return list(tensor.initializer.dims)
+        for known in self._sources():
+            found = known.get((tensor.scope.path, tensor.name))
+            if found is not None and found.HasField("shape"):
+                dims = [d.dim_value if d.HasField("dim_value") else -1 for d in found.shape.dim]
+                if all(dim >= 0 for dim in dims[wanted]):
+                    return dims
         return None
 
     def _sources(self) -> Iterator[_Known]:

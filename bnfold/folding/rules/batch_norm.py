@@ -15,7 +15,7 @@ from bnfold.folding.rules.reading import (
     read_constant,
     read_version,
 )
-from bnfold.onnxgraph.index import Node, Tensor
+from bnfold.onnxgraph.graph import Node, Tensor
 
 CHANNEL_AXIS = 1
 DEFAULT_EPSILON = float(np.float32(1e-5))

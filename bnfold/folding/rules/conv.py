@@ -16,7 +16,7 @@ from bnfold.folding.rules.reading import (
     read_version,
 )
 from bnfold.onnxgraph.constants import Known
-from bnfold.onnxgraph.index import Node
+from bnfold.onnxgraph.graph import Node
 
 
 def conv_factor(scale: Float64Array, rank: int) -> Float64Array:

@@ -15,7 +15,7 @@ from bnfold.folding.rules.reading import (
     read_version,
 )
 from bnfold.onnxgraph.constants import Known
-from bnfold.onnxgraph.index import Node, Tensor
+from bnfold.onnxgraph.graph import Node, Tensor
 
 
 def affine_of(op_type: str, constant: Float64Array, *, constant_is_first: bool) -> Affine | None:

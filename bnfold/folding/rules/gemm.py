@@ -16,7 +16,7 @@ from bnfold.folding.rules.reading import (
     read_version,
 )
 from bnfold.onnxgraph.constants import LIMIT
-from bnfold.onnxgraph.index import Node
+from bnfold.onnxgraph.graph import Node
 
 
 def gemm_factor(scale: Float64Array, *, transposed: bool) -> Float64Array:

@@ -8,7 +8,7 @@ from bnfold.algebra.affine import Float64Array
 from bnfold.algebra.layer import Layer
 from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.reading import Context, Linear, read_constant, read_version
-from bnfold.onnxgraph.index import Node
+from bnfold.onnxgraph.graph import Node
 
 
 def matmul_factor(scale: Float64Array) -> Float64Array:

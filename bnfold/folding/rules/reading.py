@@ -13,7 +13,7 @@ from bnfold.algebra.affine import Float64Array
 from bnfold.algebra.layer import Layer
 from bnfold.folding.reasons import Refused
 from bnfold.onnxgraph.constants import OVERRIDABLE, TOO_LARGE, Constants, Known, Unknown
-from bnfold.onnxgraph.index import Node, Tensor
+from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.tensors import type_name
 from bnfold.onnxgraph.types import Types
 

@@ -9,7 +9,7 @@ from bnfold.folding.reasons import Refused
 from bnfold.folding.rules import batch_norm, conv, elementwise, gemm, matmul, through
 from bnfold.folding.rules.placed import Placed
 from bnfold.folding.rules.reading import Context, Linear
-from bnfold.onnxgraph.index import Node, Tensor
+from bnfold.onnxgraph.graph import Node, Tensor
 
 BATCH_NORM: Final = "BatchNormalization"
 

@@ -7,7 +7,7 @@ import numpy as np
 from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.reading import Context, read_version
 from bnfold.onnxgraph.constants import Known
-from bnfold.onnxgraph.index import Node
+from bnfold.onnxgraph.graph import Node
 
 
 def crosses_identity(node: Node, context: Context) -> bool:

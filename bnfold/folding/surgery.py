@@ -1,0 +1,197 @@
+"""Cut a graph: replace and delete nodes, store tensors, and remove what nothing needs any more."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import onnx
+
+from bnfold.onnxgraph.constants import Known
+from bnfold.onnxgraph.expressions import is_read_by_value
+from bnfold.onnxgraph.graph import Node, Path, Scope, Tensor
+from bnfold.onnxgraph.index import Index
+from bnfold.onnxgraph.ranges import Computed
+from bnfold.onnxgraph.rewrite import MAIN, NewTensor, Rewrite, without_data
+from bnfold.onnxgraph.wire import (
+    ATTRIBUTE_TENSOR,
+    GRAPH_INITIALIZER,
+    GRAPH_INPUT,
+    GRAPH_NODE,
+    GRAPH_QUANTIZATION,
+    GRAPH_VALUE_INFO,
+    NODE_ATTRIBUTE,
+    Edits,
+    delimited,
+)
+
+
+class Surgery:
+    """The edits of one model, while they are made.
+
+    Attributes:
+        rewrite: the result.
+        nodes_removed: how many nodes fewer there are.
+        kept: nodes that stay, though for a while nothing reads them.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self.rewrite = Rewrite()
+        self.nodes_removed = 0
+        self.kept: set[Node] = set()
+        self._index = index
+        self._constants_as_nodes = index.document.proto.ir_version < 4
+        self._names = index.names()
+        self._reads: dict[Tensor, int] = {}
+        self._unread: list[Tensor] = []
+        self._deleted: set[Node] = set()
+        self._vanished: dict[Scope, set[str]] = defaultdict(set)
+        self._moved: dict[Tensor, Tensor] = {}
+
+    def finish(self) -> Rewrite:
+        """Remove what the edits orphaned, and every mention of tensors that are gone."""
+        self._sweep()
+        for old, new in self._moved.items():
+            self._rewire(old, new)
+        for scope, names in self._vanished.items():
+            self._forget(scope, names)
+        return self.rewrite
+
+    def replace(self, node: Node, proto: onnx.NodeProto) -> None:
+        """Put another node in the place of one."""
+        fields = delimited(GRAPH_NODE, [proto.SerializeToString()])
+        self._graph(node.scope).replaced[(GRAPH_NODE, node.position)] = fields
+
+    def delete(self, node: Node) -> None:
+        """Delete a node, and sooner or later what only it read."""
+        self._deleted.add(node)
+        self.nodes_removed += 1
+        self._graph(node.scope).replaced[(GRAPH_NODE, node.position)] = []
+        for tensor in node.inputs:
+            if tensor is not None:
+                self.unread_once(tensor)
+
+    def vanish(self, tensor: Tensor, instead: Tensor | None = None) -> None:
+        """Note that a tensor is gone; ``instead`` has its type and shape, and takes its place."""
+        self._vanished[tensor.scope].add(tensor.name)
+        if instead is not None:
+            self._moved[tensor] = instead
+
+    def unread_once(self, tensor: Tensor) -> None:
+        """Note that a node reads a tensor once less."""
+        left = self._reads.get(tensor, len(tensor.readers)) - 1
+        self._reads[tensor] = left
+        if left == 0:
+            self._unread.append(tensor)
+
+    def store(
+        self,
+        known: Known | None,
+        users: list[Node],
+        data: Computed,
+        shape: tuple[int, ...],
+        element_type: int,
+        scope: Scope,
+        wish: str,
+    ) -> str:
+        """Store data in place of a constant that only ``users`` read, else under a new name.
+
+        Args:
+            known: the constant that it replaces for those users, or None.
+            scope: the graph in which a new tensor is defined.
+            wish: its name, if no other tensor has it.
+        """
+        tensors = self.rewrite.tensors
+        if known is not None and known.shape == shape and _is_only_for(known, users):
+            assert known.stored is not None
+            proto = without_data(known.stored, self._index.document.tensors.mark)
+            tensors.append(NewTensor(proto, [data], path=_stored_path(known.tensor)))
+            return known.tensor.name
+        name = self._fresh(wish)
+        proto = onnx.TensorProto(name=name, data_type=element_type, dims=shape)
+        graph = (*MAIN, *scope.path)
+        tensors.append(NewTensor(proto, [data], graph=graph, as_node=self._constants_as_nodes))
+        self.nodes_removed -= self._constants_as_nodes
+        return name
+
+    def _fresh(self, wish: str) -> str:
+        name, number = wish, 1
+        while name in self._names:
+            name, number = f"{wish}_{number}", number + 1
+        self._names.add(name)
+        return name
+
+    def _graph(self, scope: Scope) -> Edits:
+        return self.rewrite.edits.at((*MAIN, *scope.path))
+
+    def _sweep(self) -> None:
+        """Delete the constants, and the nodes that computed them, which no node reads any more."""
+        while self._unread:
+            tensor = self._unread.pop()
+            if tensor.is_output or tensor.is_pinned:
+                continue
+            node = tensor.producer
+            if node is None:
+                self._delete_initializer(tensor)
+            elif not (node in self._deleted or node in self.kept or node.subgraphs):
+                if not self._is_unused(node):
+                    continue
+                self.delete(node)
+                for output in node.outputs:
+                    if output is not None:
+                        self.vanish(output)
+
+    def _is_unused(self, node: Node) -> bool:
+        return all(
+            t is None
+            or (not t.is_output and not t.is_pinned and self._reads.get(t, len(t.readers)) == 0)
+            for t in node.outputs
+        )
+
+    def _rewire(self, old: Tensor, new: Tensor) -> None:
+        """Let nodes that read only the type or the shape of a tensor read those of another."""
+        for node in dict.fromkeys(old.readers):
+            if node in self._deleted or is_read_by_value(old, node):
+                continue
+            proto = onnx.NodeProto()
+            proto.CopyFrom(node.proto)
+            for at, tensor in enumerate(node.inputs):
+                if tensor is old:
+                    proto.input[at] = new.name
+            self.replace(node, proto)
+
+    def _delete_initializer(self, tensor: Tensor) -> None:
+        if tensor.initializer is None or (tensor.scope.parent is not None and tensor.is_input):
+            return
+        graph = self._graph(tensor.scope)
+        graph.replaced[(GRAPH_INITIALIZER, tensor.position)] = []
+        self.vanish(tensor)
+        if tensor.is_input:
+            for at, value in enumerate(tensor.scope.graph.input):
+                if value.name == tensor.name:
+                    graph.replaced[(GRAPH_INPUT, at)] = []
+
+    def _forget(self, scope: Scope, names: set[str]) -> None:
+        """Remove the types and annotations of tensors that are gone."""
+        graph = self._graph(scope)
+        for at, value in enumerate(scope.graph.value_info):
+            if value.name in names:
+                graph.replaced[(GRAPH_VALUE_INFO, at)] = []
+        for at, annotation in enumerate(scope.graph.quantization_annotation):
+            if annotation.tensor_name in names:
+                graph.replaced[(GRAPH_QUANTIZATION, at)] = []
+
+
+def _is_only_for(known: Known, users: list[Node]) -> bool:
+    """Whether a stored constant is read by ``users`` alone, so that it can change in place."""
+    tensor = known.tensor
+    if known.stored is None or tensor.is_output or tensor.is_pinned:
+        return False
+    return Counter(tensor.readers) == Counter(users)
+
+
+def _stored_path(tensor: Tensor) -> Path:
+    if tensor.producer is None:
+        return (*MAIN, *tensor.scope.path, (GRAPH_INITIALIZER, tensor.position))
+    node = tensor.producer
+    at = next(i for i, a in enumerate(node.proto.attribute) if a.name == "value")
+    return (*MAIN, *node.path, (NODE_ATTRIBUTE, at), (ATTRIBUTE_TENSOR, 0))
