@@ -13,6 +13,8 @@ from bnfold.folding.rules.tables import BATCH_NORM, NORMS, PUSH_BACK
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.load import Document
 
+_Invalid = onnx.checker.ValidationError
+
 FunctionId = tuple[str, str]
 """Domain and name of a model-local function."""
 
@@ -70,15 +72,32 @@ def analysed(document: Document, decide: Callable[[Index], Plan]) -> Analysis:
 def _inlined(
     document: Document, chosen: set[FunctionId], decide: Callable[[Index], Plan]
 ) -> Analysis | None:
+    opset = _standard_opset(document.proto)
+    called = _called(document.proto)
+    chosen = {
+        (f.domain, f.name)
+        for f in document.proto.functions
+        if (f.domain, f.name) in chosen & called and _standard_opset(f) in (opset, None)
+    }
     if not chosen:
         return None
     from onnx import inliner
 
+    # The inliner refuses a model if any function is of another opset, and drops uncalled ones, so
+    # it sees only the functions that it shall inline, and the others come back afterwards.
+    proto = onnx.ModelProto()
+    proto.CopyFrom(document.proto)
+    staying = _still_called(document.proto, chosen)
+    others = [f for f in document.proto.functions if (f.domain, f.name) in staying]
+    for at in reversed(range(len(proto.functions))):
+        if (proto.functions[at].domain, proto.functions[at].name) not in chosen:
+            del proto.functions[at]
     try:
-        proto = inliner.inline_selected_functions(document.proto, sorted(chosen))
+        proto = inliner.inline_selected_functions(proto, sorted(chosen))
+        proto.functions.extend(others)
         other = document.with_skeleton(proto.SerializeToString())
         index = Index(other)
-    except (ModelError, RuntimeError, ValueError):
+    except (ModelError, RuntimeError, ValueError, _Invalid):
         return None
     names = tuple(f"{domain}::{name}" for domain, name in sorted(chosen))
     return Analysis(other, index, decide(index), names, _norms_in(proto))
@@ -102,6 +121,39 @@ def _closure(
         if not more:
             return found
         found |= more
+
+
+def _standard_opset(proto: onnx.ModelProto | onnx.FunctionProto) -> int | None:
+    versions = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
+    return int(versions[0]) if versions else None
+
+
+def _called(proto: onnx.ModelProto) -> set[FunctionId]:
+    """Every operator that some node of the graph, its subgraphs or a function names."""
+    waiting = [proto.graph.node, *(function.node for function in proto.functions)]
+    found: set[FunctionId] = set()
+    while waiting:
+        for node in waiting.pop():
+            found.add((node.domain, node.op_type))
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g.node)
+                waiting += [graph.node for graph in attribute.graphs]
+    return found
+
+
+def _still_called(proto: onnx.ModelProto, chosen: set[FunctionId]) -> set[FunctionId]:
+    """The functions that stay: those that are not inlined, and what they call."""
+    bodies = {(f.domain, f.name): f for f in proto.functions}
+    staying = set(bodies) - chosen
+    waiting = list(staying)
+    while waiting:
+        for node in bodies[waiting.pop()].node:
+            called = (node.domain, node.op_type)
+            if called in bodies and called not in staying:
+                staying.add(called)
+                waiting.append(called)
+    return staying
 
 
 def _norms_in(proto: onnx.ModelProto) -> tuple[tuple[str, str], ...]:

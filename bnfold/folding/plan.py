@@ -9,7 +9,7 @@ from bnfold.folding.find import Chain, Norm, Selection, Step, find, why_not_alon
 from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.placed import Placed
 from bnfold.folding.rules.reading import Context, Linear
-from bnfold.folding.rules.tables import NORMS, PUSH_BACK
+from bnfold.folding.rules.tables import NORMS, PUSH_BACK, THROUGH
 from bnfold.folding.store import storable
 from bnfold.onnxgraph.constants import Constants
 from bnfold.onnxgraph.expressions import is_read_by_value
@@ -197,7 +197,9 @@ def _producer(chain: Chain, context: Context) -> Linear | Refused:
     if node is None:
         what = "a graph input" if source.is_input else "an initializer"
         return Refused("producer-not-linear", f"{source.name} is {what}, made by no operator")
-    if node.op_type not in PUSH_BACK and node.op_type not in NORMS:
+    rule = THROUGH.get(node.op_type)
+    is_crossed = rule is not None and rule(node, context)
+    if node.op_type not in PUSH_BACK and node.op_type not in NORMS and not is_crossed:
         return Refused(
             "producer-not-linear",
             f"{source.name} is made by {node.label}, {_article(node.op_type)}, "

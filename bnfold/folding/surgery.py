@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 import onnx
 
 from bnfold.onnxgraph.constants import Known
+from bnfold.onnxgraph.edits import Edits
 from bnfold.onnxgraph.expressions import is_read_by_value
 from bnfold.onnxgraph.graph import Node, Path, Scope, Tensor
 from bnfold.onnxgraph.index import Index
@@ -20,7 +21,6 @@ from bnfold.onnxgraph.wire import (
     GRAPH_QUANTIZATION,
     GRAPH_VALUE_INFO,
     NODE_ATTRIBUTE,
-    Edits,
     delimited,
 )
 

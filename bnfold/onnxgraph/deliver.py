@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,37 @@ def save(document: Document, rewrite: Rewrite, target: Path, form: Form) -> int:
         UsageError: all tensors inside would be more than 2 GB.
     """
     target = resolved(target)
+    for name, source in document.files.opened.items():
+        if source.path is not None and os.path.realpath(source.path) == os.path.realpath(target):
+            raise UsageError(f"{target} is the data file {name} of the input {document.name}")
     files = for_target(document, rewrite, target, form)
     before = _data_of(target)
-    with staging() as staged:
+    with _folders(target.parent, [path.parent for path, _ in files.data]), staging() as staged:
         for path, pieces in files.data:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise FileError(f"cannot write {path}: {error.strerror or error}") from error
             stage(staged, path, pieces)
         stage(staged, target, files.model)
     _remove_stale(target, before)
     return files.size
+
+
+@contextlib.contextmanager
+def _folders(root: Path, folders: list[Path]) -> Iterator[None]:
+    """Make the folders of data files below ``root``; remove them again where writing fails."""
+    made: list[Path] = []
+    try:
+        for folder in folders:
+            missing = [f for f in (folder, *folder.parents) if root in f.parents and not f.exists()]
+            for path in reversed(missing):
+                made.append(path)
+                path.mkdir(exist_ok=True)
+        yield
+    except OSError as error:
+        raise FileError(f"cannot write {made[-1]}: {error.strerror or error}") from error
+    except BaseException:
+        for path in reversed(made):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def write(document: Document, rewrite: Rewrite, stream: Any, form: Form) -> int:

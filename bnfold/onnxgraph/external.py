@@ -17,7 +17,8 @@ class Location:
     """The ``external_data`` entries of one tensor.
 
     Attributes:
-        name: the file, relative to the folder of the model, with ``/`` between its parts.
+        name: the file, relative to the folder of the model, with ``/`` between its parts, and
+            without ``.`` or empty parts, so that one file has one name.
         offset: first byte.
         length: number of bytes, or None for "to the end of the file".
     """
@@ -45,9 +46,11 @@ def location_of(tensor: onnx.TensorProto) -> Location:
                 numbers[key] = -1
             if (numbers[key] or 0) < 0:
                 raise ModelError(
-                    f"tensor {tensor.name!r} has {key} {entries[key]!r} in its external data"
+                    f"tensor {tensor.name!r} has {key} {entries[key][:80]!r} in its external data"
                 )
-    return Location(entries["location"], numbers["offset"] or 0, numbers["length"])
+    return Location(
+        str(PurePosixPath(entries["location"])), numbers["offset"] or 0, numbers["length"]
+    )
 
 
 class ExternalFiles:
@@ -110,18 +113,30 @@ def inside(folder: Path, name: str, tensor: str) -> Path:
         ModelError: it is not inside ``folder``.
         FileError: it does not exist.
     """
-    parts = PurePosixPath(name.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or Path(name).is_absolute() or "\0" in name:
+    parts, shown = Path(name), name if len(name) <= 200 else f"{name[:200]}..."
+    goes_up = ".." in name.replace("\\", "/").split("/")
+    if parts.is_absolute() or goes_up or "\0" in name or parts.drive:
         raise ModelError(
-            f"tensor {tensor!r} has its data in {name!r}, outside of the model's folder"
+            f"tensor {tensor!r} has its data in {shown!r}, outside of the model's folder"
         )
     path = folder / parts
-    root = os.path.realpath(folder)
-    if os.path.commonpath([root, os.path.realpath(path)]) != root:
+    try:
+        is_inside, exists = leads_inside(folder, path), path.exists()
+    except OSError as error:
+        raise FileError(
+            f"cannot read the data file {shown!r} of tensor {tensor!r}: {error.strerror}"
+        ) from error
+    if not is_inside:
         raise ModelError(
-            f"tensor {tensor!r} has its data in {name!r}, a link that leads out of the model's "
+            f"tensor {tensor!r} has its data in {shown!r}, a link that leads out of the model's "
             "folder"
         )
-    if not path.exists():
-        raise FileError(f"the data file {path} of tensor {tensor!r} does not exist")
+    if not exists:
+        raise FileError(f"the data file {folder / shown} of tensor {tensor!r} does not exist")
     return path
+
+
+def leads_inside(folder: Path, path: Path) -> bool:
+    """Whether a path, with all links followed, is inside of a folder."""
+    root = os.path.realpath(folder)
+    return os.path.commonpath([root, os.path.realpath(path)]) == root

@@ -9,8 +9,13 @@ import onnx
 
 from bnfold.errors import ModelError
 from bnfold.onnxgraph.graph import Node, Scope, Tensor
-from bnfold.onnxgraph.load import Document
-from bnfold.onnxgraph.wire import ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS, MAX_DEPTH, NODE_ATTRIBUTE
+from bnfold.onnxgraph.load import Document, require_text
+from bnfold.onnxgraph.wire import (
+    ATTRIBUTE_GRAPH,
+    ATTRIBUTE_GRAPHS,
+    MAX_DEPTH,
+    NODE_ATTRIBUTE,
+)
 
 _GRAPH = onnx.AttributeProto.GRAPH
 _GRAPHS = onnx.AttributeProto.GRAPHS
@@ -50,6 +55,8 @@ class Index:
             waiting += [sub for node in scope.nodes for sub in node.subgraphs]
 
     def _define(self, scope: Scope) -> None:
+        for values in (scope.graph.input, scope.graph.initializer, scope.graph.output):
+            require_text((value.name for value in values), self.document.name)
         check = self.document.tensors.check
         tensors = scope.tensors
         for value in scope.graph.input:
@@ -78,6 +85,9 @@ class Index:
         for position, node_proto in enumerate(scope.graph.node):
             node = Node(node_proto, position, scope)
             scope.nodes.append(node)
+            require_text((node.op_type, node.domain, node_proto.name), self.document.name)
+            require_text(node_proto.input, self.document.name)
+            require_text(node_proto.output, self.document.name)
             for name in node_proto.output:
                 if not name:
                     node.outputs.append(None)
@@ -92,6 +102,7 @@ class Index:
 
     def _open(self, node: Node) -> None:
         for place, attribute in enumerate(node.proto.attribute):
+            require_text((attribute.name, attribute.ref_attr_name), self.document.name)
             step = (NODE_ATTRIBUTE, place)
             kind = attribute.type
             if kind == _GRAPH or (not kind and attribute.HasField("g")):

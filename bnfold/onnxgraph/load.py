@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from google.protobuf.message import DecodeError, EncodeError
 from bnfold.errors import FileError, ModelError, UsageError
 from bnfold.onnxgraph.external import ExternalFiles
 from bnfold.onnxgraph.ranges import Range, Source, joined
+from bnfold.onnxgraph.skeleton import Payload, Skeleton
 from bnfold.onnxgraph.tensors import Tensors
-from bnfold.onnxgraph.wire import Message, Payload, Skeleton
+from bnfold.onnxgraph.wire import MODEL_GRAPH, Message
 
 LARGE = 4096
 """Tensors of at least this many bytes stay where they are and are not parsed."""
@@ -63,7 +65,8 @@ class Document:
         if skeleton.graph is None or not self.proto.HasField("graph"):
             raise ModelError(_not_a_model(source, name, "it has no graph"))
         self.graph: Message = skeleton.graph
-        self.model = Message(source, [(0, len(source))])
+        self.model = Message(source, [(0, len(source))], "model")
+        self.model.known[MODEL_GRAPH, 0] = self.graph
         self.tensors = Tensors(mark, skeleton.payloads, files)
         self.is_derived = False
 
@@ -144,4 +147,18 @@ def load(model: Any, *, name: str | None = None, folder: Path | None = None) -> 
 def _checked(document: Document) -> Document:
     if not document.proto.opset_import and document.proto.ir_version >= 3:
         raise ModelError(f"{document.name} is damaged: it imports no operator set")
+    texts = [entry.domain for entry in document.proto.opset_import]
+    texts += [text for f in document.proto.functions for text in (f.domain, f.name)]
+    require_text(texts, document.name)
     return document
+
+
+def require_text(names: Iterable[Any], model: str) -> None:
+    """Refuse names that are not UTF-8, which protobuf hands out as bytes.
+
+    Raises:
+        ModelError: one is.
+    """
+    for name in names:
+        if not isinstance(name, str):
+            raise ModelError(f"{model} is damaged: the name {name!r} is not UTF-8 text")

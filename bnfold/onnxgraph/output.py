@@ -11,7 +11,7 @@ from typing import Literal
 import onnx
 
 from bnfold.errors import FileError, ModelError, UsageError
-from bnfold.onnxgraph.external import location_of
+from bnfold.onnxgraph.external import leads_inside, location_of
 from bnfold.onnxgraph.graph import Path as MessagePath
 from bnfold.onnxgraph.load import Document
 from bnfold.onnxgraph.ranges import Piece, Range, total
@@ -89,6 +89,7 @@ class _Placed:
     offset: int
     length: int
     is_new: bool
+    is_open_ended: bool = False
 
 
 @dataclass
@@ -153,8 +154,10 @@ class _Encoder:
                 self._added(tensor)
         written = self._name_files()
         for placed in self._placed:
-            name = self._files[placed.file].name
-            if placed.is_new or name != placed.file:
+            file = self._files[placed.file]
+            name = file.name
+            has_moved_end = placed.is_open_ended and bool(file.added)
+            if placed.is_new or name != placed.file or has_moved_end:
                 content = external(placed.tensor.proto, name, placed.offset, placed.length)
                 place(self._edits, placed.tensor, content)
         return Output(model_pieces(self._document, self._edits), written)
@@ -204,7 +207,8 @@ class _Encoder:
         if self._document.files.folder is None:
             # Its file is unknown; the reference stays as it is.
             return
-        stored, key = self._stored(proto), location_of(proto).name
+        stored, location = self._stored(proto), location_of(proto)
+        key, is_open = location.name, location.length is None
         file = self._file(key)
         if new is not None and not self._is_alone(proto, stored):
             self._move(NewTensor(bare, new.data, path=path))
@@ -212,7 +216,9 @@ class _Encoder:
         if new is not None:
             file.patches[stored.start] = new.data
         there = NewTensor(bare, [], path=path)
-        self._placed.append(_Placed(there, key, stored.start, len(stored), is_new=False))
+        self._placed.append(
+            _Placed(there, key, stored.start, len(stored), is_new=False, is_open_ended=is_open)
+        )
 
     def _added(self, tensor: NewTensor) -> None:
         is_large = tensor.size >= SMALLEST_EXTERNAL and not tensor.as_node
@@ -273,7 +279,7 @@ class _Encoder:
         written: list[tuple[Path, list[Piece]]] = []
         if self._target is None:
             return written
-        folder, taken = self._target.parent, set[str]()
+        folder, taken = self._target.parent, {self._target.name}
         home = self._document.files.folder
         is_home = home is not None and os.path.realpath(home) == os.path.realpath(folder)
         source = self._document.source.path
@@ -285,7 +291,7 @@ class _Encoder:
             pieces = file.pieces()
             for name in self._candidates(key, is_home):
                 path = folder / name
-                if name in taken:
+                if name in taken or not leads_inside(folder, path):
                     continue
                 if not os.path.lexists(path):
                     written.append((path, pieces))

@@ -41,6 +41,8 @@ class Source:
             fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except OSError as error:
             raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise FileError(f"cannot read {str(path)!r}: {error}") from error
         try:
             status = os.fstat(fd)
             if stat.S_ISDIR(status.st_mode):

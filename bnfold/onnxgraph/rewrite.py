@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
+from bnfold.onnxgraph.edits import Edits, rewritten
 from bnfold.onnxgraph.graph import Path
 from bnfold.onnxgraph.load import Document
 from bnfold.onnxgraph.ranges import Piece, total
@@ -22,9 +23,7 @@ from bnfold.onnxgraph.wire import (
     MODEL_GRAPH,
     MODEL_TRAINING,
     NODE_ATTRIBUTE,
-    Edits,
     delimited,
-    rewritten,
 )
 
 MAIN: Path = ((MODEL_GRAPH, 0),)
@@ -137,11 +136,6 @@ def model_pieces(document: Document, edits: Edits) -> list[Piece]:
     """The whole model file with its edits; what they do not name is the same bytes."""
     if edits.is_empty:
         return [document.whole]
-    graph = edits.inner.pop((MODEL_GRAPH, 0), Edits())
-    content = rewritten(document.graph, graph)
-    edits.replaced[(MODEL_GRAPH, 0)] = delimited(MODEL_GRAPH, content)
-    for extra in range(1, len(document.model.spans[MODEL_GRAPH]) // 3):
-        edits.replaced[(MODEL_GRAPH, extra)] = []
     return rewritten(document.model, edits)
 
 

@@ -32,24 +32,28 @@ def staging() -> Iterator[list[Staged]]:
     Whatever fails before that leaves no file behind and every old file whole.
     """
     staged: list[Staged] = []
-    new: list[Path] = []
+    new: list[Staged] = []
     try:
         yield staged
         for entry in staged:
-            is_new = not entry.target.exists()
+            if not entry.target.exists():
+                new.append(entry)
             try:
                 os.replace(entry.temporary, entry.target)
             except OSError as error:
                 raise _cannot_write(entry.target, error) from error
-            if is_new:
-                new.append(entry.target)
-        new.clear()
         for folder in {entry.target.parent for entry in staged}:
             _sync_folder(folder)
     finally:
-        for leftover in [entry.temporary for entry in staged] + new:
+        # What is on disk decides, for an interrupt can come between any two steps: once the last
+        # file has its name the output is complete, else none of the new ones may stay.
+        is_complete = bool(staged) and not staged[-1].temporary.exists()
+        leftover = [entry.temporary for entry in staged if entry.temporary.exists()]
+        if not is_complete:
+            leftover += [entry.target for entry in new if not entry.temporary.exists()]
+        for path in leftover:
             with contextlib.suppress(OSError):
-                leftover.unlink()
+                path.unlink()
 
 
 def stage(staged: list[Staged], target: Path, pieces: Sequence[Piece]) -> None:
@@ -59,6 +63,8 @@ def stage(staged: list[Staged], target: Path, pieces: Sequence[Piece]) -> None:
         FileError: the folder is missing or read-only, the disk is full, the target is a folder.
     """
     target = resolved(target)
+    if not target.parent.is_dir():
+        raise FileError(f"cannot write {target}: the folder {target.parent} does not exist")
     if target.is_dir():
         raise FileError(f"cannot write {target}: it is a folder")
     if target.exists() and not target.is_file():
@@ -87,7 +93,13 @@ def resolved(target: Path) -> Path:
     Raises:
         FileError: the link leads nowhere that can be written.
     """
-    if not target.is_symlink():
+    try:
+        is_link = target.is_symlink()
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    if "\0" in str(target):
+        raise FileError(f"cannot write {str(target)!r}: a name cannot hold a null byte")
+    if not is_link:
         return target
     real = Path(os.path.realpath(target))
     if real.is_symlink() or not real.parent.is_dir():
@@ -214,6 +226,5 @@ def _sync_folder(folder: Path) -> None:
 
 def _cannot_write(target: Path, error: OSError) -> FileError:
     reason = error.strerror or str(error)
-    if isinstance(error, FileNotFoundError) and not target.parent.exists():
-        reason = f"the folder {target.parent} does not exist"
-    return FileError(f"cannot write {target}: {reason}")
+    name = str(target)
+    return FileError(f"cannot write {name if len(name) < 300 else f'{name[:300]}...'}: {reason}")

@@ -13,7 +13,8 @@ from bnfold.algebra.affine import Array
 from bnfold.errors import ModelError
 from bnfold.onnxgraph.external import ExternalFiles
 from bnfold.onnxgraph.ranges import Range
-from bnfold.onnxgraph.wire import Payload
+from bnfold.onnxgraph.skeleton import Payload
+from bnfold.onnxgraph.wire import TENSOR_DOUBLES, TENSOR_FLOATS, TENSOR_RAW
 
 _KNOWN_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
 _PACKED_BITS = {
@@ -24,6 +25,12 @@ _PACKED_BITS = {
 _ITEM_BITS = {
     number: _PACKED_BITS.get(number) or 8 * helper.tensor_dtype_to_np_dtype(number).itemsize
     for number in _KNOWN_TYPES - {TensorProto.STRING}
+}
+_TYPED_FIELD: dict[int, int] = {
+    TensorProto.FLOAT: TENSOR_FLOATS,
+    TensorProto.COMPLEX64: TENSOR_FLOATS,
+    TensorProto.DOUBLE: TENSOR_DOUBLES,
+    TensorProto.COMPLEX128: TENSOR_DOUBLES,
 }
 _FIELD_OF: dict[int, str] = {
     TensorProto.FLOAT: "float_data",
@@ -90,11 +97,13 @@ class Tensors:
                 self.stored_range(tensor)
             return
         payload = self.payload(tensor)
+        if number == TensorProto.STRING and (payload or tensor.HasField("raw_data")):
+            raise ModelError(f"{where} holds strings as raw data")
         if payload:
+            if payload.number not in (TENSOR_RAW, _TYPED_FIELD.get(number)):
+                raise ModelError(f"{where} of {type_name(number)} has its data in another field")
             has, needs = len(payload.data), byte_size(number, dims)
         elif tensor.HasField("raw_data"):
-            if number == TensorProto.STRING:
-                raise ModelError(f"{where} holds strings as raw data")
             has, needs = len(tensor.raw_data), byte_size(number, dims)
         else:
             count = math.prod(dims)

@@ -8,7 +8,12 @@ import onnx
 
 from bnfold.onnxgraph.graph import Path, Tensor
 from bnfold.onnxgraph.index import Index
-from bnfold.onnxgraph.wire import ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS, GRAPH_NODE, NODE_ATTRIBUTE
+from bnfold.onnxgraph.wire import (
+    ATTRIBUTE_GRAPH,
+    ATTRIBUTE_GRAPHS,
+    GRAPH_NODE,
+    NODE_ATTRIBUTE,
+)
 
 _Known = dict[tuple[Path, str], onnx.TypeProto.Tensor]
 

@@ -39,8 +39,6 @@ def is_training(node: Node, version: int) -> str | None:
             f"{node.label} gives {1 + len(declared)} outputs, which at its opset means that it "
             "normalises by its own batch"
         )
-    for output in used_statistics(node):
-        return f"{node.label} also gives the batch statistics {output.name}, which are in use"
     return None
 
 
@@ -60,8 +58,13 @@ def read_batch_norm(node: Node, data: Tensor, context: Context) -> Placed | Refu
         return version
     if version < 9 and node.integer("spatial", 1) != 1:
         return Refused("spatial-zero", f"{node.label} has spatial={node.integer('spatial', 1)}")
-    training = is_training(node, version)
-    if training and (not context.assume_inference or used_statistics(node)):
+    training, used = is_training(node, version), used_statistics(node)
+    if used:
+        mode = training or f"{node.label} is in inference mode"
+        return Refused(
+            "training-mode", f"{mode}, and {used[0].name}, a statistic of its batch, is used"
+        )
+    if training and not context.assume_inference:
         return Refused("training-mode", training)
     values: list[Float64Array] = []
     for position, what in enumerate(_PARAMETERS, start=1):
