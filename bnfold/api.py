@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
 
-from bnfold.errors import ModelError, UsageError
+from bnfold.errors import UsageError
 from bnfold.folding.apply import Applied, apply
 from bnfold.folding.find import Selection
 from bnfold.folding.inline import Analysis, analysed
@@ -21,10 +20,9 @@ from bnfold.folding.outcome import Report
 from bnfold.folding.plan import plan
 from bnfold.folding.summary import summarised
 from bnfold.folding.verdict import Verdict, judged
-from bnfold.onnxgraph import deliver, output
+from bnfold.onnxgraph import deliver
 from bnfold.onnxgraph.load import Document, load
 from bnfold.onnxgraph.output import Form
-from bnfold.onnxgraph.ranges import joined
 from bnfold.onnxgraph.rewrite import Rewrite
 
 StrPath = str | os.PathLike[str]
@@ -35,6 +33,7 @@ class FoldResult:
 
     Attributes:
         analysis: the model with its plan.
+        stale: after ``save``, the data files of a replaced model that it did not remove.
     """
 
     def __init__(self, document: Document, analysis: Analysis) -> None:
@@ -47,25 +46,15 @@ class FoldResult:
         if not analysis.plan.folds:
             self._document = document
         self._bytes_after: int | None = None
+        self.stale: tuple[Path, ...] = ()
 
     @cached_property
     def model(self) -> onnx.ModelProto:
         """The folded model in memory; the argument of ``fold`` is not changed.
 
-        External data is read into it.
-
-        Raises:
-            ModelError: it is above the 2 GB that a ModelProto can have; ``save`` it instead.
+        External data is read into it, where its folder is known.
         """
-        pieces = output.in_memory(self._document, self.rewrite)
-        try:
-            folded: onnx.ModelProto = onnx.ModelProto.FromString(joined(pieces))
-        except DecodeError as error:
-            raise ModelError(
-                f"{self._original.name} is above the 2 GB that fit into one ModelProto: write it "
-                "with bnfold.save"
-            ) from error
-        return folded
+        return deliver.parsed(self._document, self.rewrite)
 
     @property
     def rewrite(self) -> Rewrite:
@@ -80,7 +69,8 @@ class FoldResult:
     def save(self, path: StrPath, *, form: Form = "keep") -> None:
         """Write the folded model; see ``bnfold.save``."""
         target = Path(path)
-        self._bytes_after = deliver.save(self._document, self.rewrite, target, form)
+        delivered = deliver.save(self._document, self.rewrite, target, form)
+        self._bytes_after, self.stale = delivered.size, delivered.stale
         self.__dict__.pop("report", None)
 
     def write(self, stream: Any, *, form: Form = "keep") -> None:

@@ -224,6 +224,13 @@ def test_help_reads_well_and_imports_nothing_heavy() -> None:
     assert done.stdout.decode().splitlines()[-1] == "[]"
 
 
+def test_a_pattern_that_matches_nothing_is_said(tmp_path: Path) -> None:
+    model = write(tmp_path / "m.onnx")
+    done = run("fold", model, "-o", tmp_path / "o.onnx", "--skip", "bm", "--only", "b?")
+    assert done.returncode == 0
+    assert done.stderr == b"bnfold: note: the pattern 'bm' matches no norm\n"
+
+
 def test_version() -> None:
     done = run("--version")
     assert done.stdout.decode() == f"bnfold {bnfold.__version__}\n"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import bnfold
 from tests.support_models import DTYPES, constant, with_values
-from tests.test_numerics import CHAIN, FORMATS, ONE, conv, folded, nearest
+from tests.support_numerics import CHAIN, FORMATS, ONE, conv, folded, nearest
 
 SMALL = {"bfloat16": (1e-30, 1e-10), "float": (1e-30, 1e-10), "double": (1e-200, 1e-120)}
 ORDINARY = {"b": 0, "m": 0, "v": 1, "bias": 0}

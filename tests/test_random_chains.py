@@ -38,7 +38,7 @@ def chains(draw: st.DrawFn) -> str:
     declared = [f"float[{w}] w", *([f"float[{bias}] bias"] if has_bias else [])]
     lines = [f"t0 = {call.replace('BIAS', ', bias' if has_bias else '')}"]
     count = draw(st.integers(1, 6))
-    ranks = [rank]
+    first, ranks = rank, [rank]
     for at in range(count):
         op_type = draw(st.sampled_from(STEPS))
         data, made = f"t{at}", f"t{at + 1}"
@@ -50,7 +50,7 @@ def chains(draw: st.DrawFn) -> str:
             lines.append(f"{made} = {op_type} ({data}, {parameters})")
         else:
             # Mostly a vector along one axis, sometimes along more, sometimes of a higher rank.
-            least = draw(st.sampled_from([0, 1, 1, rank - 1, rank, rank + 1]))
+            least = draw(st.sampled_from([0, 1, 1, first - 1, first, first + 1]))
             long = draw(st.integers(-1, max(least - 1, 0)))
             dims = [
                 4 if axis == long or draw(st.integers(0, 9)) == 0 else 1 for axis in range(least)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from bnfold.cli.inputs import Input
 from bnfold.errors import COULD_NOT, BnfoldError
+from bnfold.folding.find import unmatched
+from bnfold.folding.outcome import Report
 from bnfold.onnxgraph.save import stage, staging
 from bnfold.report.as_json import document, dumps
 
@@ -97,6 +99,13 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("models", total=total)
         yield lambda: progress.advance(task)
+
+
+def warn_of_unmatched(patterns: Iterable[str], reports: Iterable[Report]) -> None:
+    """Say on stderr which patterns matched no norm: a misspelt one would pass unnoticed."""
+    labels = [name for report in reports for norm in report.norms for name in norm.nodes]
+    for pattern in unmatched(patterns, labels):
+        print(f"bnfold: note: the pattern {pattern!r} matches no norm", file=sys.stderr)
 
 
 def finish(

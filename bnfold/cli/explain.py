@@ -19,7 +19,7 @@ def explain(
     """
     with guarded():
         from bnfold import api
-        from bnfold.cli.batch import finish, over_all
+        from bnfold.cli.batch import finish, over_all, warn_of_unmatched
         from bnfold.cli.inputs import content, inputs
         from bnfold.report.as_json import report_json
         from bnfold.report.as_text import explain_text
@@ -34,6 +34,7 @@ def explain(
                 assume_inference=assume_inference,
             ),
         )
+        warn_of_unmatched([*(only or ()), *(skip or ())], reports)
         finish(
             "explain",
             [report_json(report) for report in reports],

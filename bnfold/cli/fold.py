@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,7 +51,7 @@ def fold(
     One of --output, --in-place and --output-dir says where the result goes.
     """
     with guarded():
-        from bnfold.cli.batch import finish, over_all
+        from bnfold.cli.batch import finish, over_all, warn_of_unmatched
         from bnfold.cli.inputs import inputs, protect
         from bnfold.report.as_json import report_json
         from bnfold.report.as_text import fold_text
@@ -70,6 +71,7 @@ def fold(
             makes_folders=output_dir is not None,
         )
         results, errors = over_all(entries, task, jobs=jobs, quiet=quiet)
+        warn_of_unmatched([*task.only, *task.skip], [report for report, _ in results])
         finish(
             "fold",
             [report_json(report, target) for report, target in results],
@@ -109,13 +111,13 @@ class _Task:
         )
         target = self.targets[entry.name]
         if target == STDOUT:
-            import sys
-
             result.write(sys.stdout.buffer, form=self.form)
             return result.report, "<stdout>"
         if self.makes_folders:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
         result.save(target, form=self.form)
+        for path in result.stale:
+            print(f"bnfold: note: {target} no longer reads {path}", file=sys.stderr)
         return result.report, target
 
 

@@ -113,6 +113,12 @@ class Selection:
         return None
 
 
+def unmatched(patterns: Iterable[str], labels: Iterable[str]) -> list[str]:
+    """The patterns that match none of the node names."""
+    names = list(labels)
+    return [pattern for pattern in patterns if not _matches(names, (pattern,))]
+
+
 def _matches(labels: Iterable[str], patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(label, pattern) for label in labels for pattern in patterns)
 

@@ -7,20 +7,36 @@ import mmap
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from bnfold.errors import BnfoldError, FileError, UsageError
-from bnfold.onnxgraph.external import location_of
+from bnfold.onnxgraph.external import ExternalFiles, location_of
 from bnfold.onnxgraph.load import Document, load
-from bnfold.onnxgraph.output import Form, for_target, in_memory
-from bnfold.onnxgraph.ranges import total
+from bnfold.onnxgraph.output import MODEL_LIMIT, Form, for_target, in_memory
+from bnfold.onnxgraph.ranges import Source, joined, total
 from bnfold.onnxgraph.rewrite import Rewrite, all_tensors
 from bnfold.onnxgraph.save import resolved, stage, staging, write_stream
 
 
-def save(document: Document, rewrite: Rewrite, target: Path, form: Form) -> int:
-    """Write a model and its data files; returns how many bytes they have.
+@dataclass(frozen=True)
+class Delivered:
+    """What was written.
+
+    Attributes:
+        size: bytes of all files.
+        stale: data files of the replaced model that nothing was sure to be allowed to remove.
+    """
+
+    size: int
+    stale: tuple[Path, ...] = ()
+
+
+def save(document: Document, rewrite: Rewrite, target: Path, form: Form) -> Delivered:
+    """Write a model and its data files.
 
     Data files come first and never replace a file, so that at no moment does a model name data
     that is not its own. The data file of an older model at ``target`` is removed afterwards if
@@ -40,8 +56,7 @@ def save(document: Document, rewrite: Rewrite, target: Path, form: Form) -> int:
         for path, pieces in files.data:
             stage(staged, path, pieces)
         stage(staged, target, files.model)
-    _remove_stale(target, before)
-    return files.size
+    return Delivered(files.size, _remove_stale(target, before))
 
 
 @contextlib.contextmanager
@@ -62,6 +77,22 @@ def _folders(root: Path, folders: list[Path]) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise
+
+
+def parsed(document: Document, rewrite: Rewrite) -> onnx.ModelProto:
+    """The whole model in memory, of any size."""
+    data = joined(in_memory(document, rewrite))
+    if len(data) <= MODEL_LIMIT:
+        model: onnx.ModelProto = onnx.ModelProto.FromString(data)
+        return model
+    whole = Document(Source.of_bytes(data), document.name, ExternalFiles(None))
+    for _, tensor in all_tensors(whole.proto):
+        payload = whole.tensors.payload(tensor)
+        if payload is not None:
+            del tensor.external_data[-1]
+            tensor.raw_data = bytes(payload.data.view())
+    loaded: onnx.ModelProto = whole.proto
+    return loaded
 
 
 def write(document: Document, rewrite: Rewrite, stream: Any, form: Form) -> int:
@@ -94,13 +125,17 @@ def _data_of(target: Path) -> set[str]:
     return set()
 
 
-def _remove_stale(target: Path, before: set[str]) -> None:
+def _remove_stale(target: Path, before: set[str]) -> tuple[Path, ...]:
     pattern = re.compile(re.escape(target.name) + r"(\.\d+)?\.data")
-    for name in before - _data_of(target):
+    left = []
+    for name in sorted(before - _data_of(target)):
         path = target.parent / name
         if pattern.fullmatch(name) and not _is_mentioned(path):
             with contextlib.suppress(OSError):
                 path.unlink()
+        elif path.exists():
+            left.append(path)
+    return tuple(left)
 
 
 def _is_mentioned(data: Path) -> bool:

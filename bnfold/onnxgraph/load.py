@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from bnfold.errors import FileError, ModelError, UsageError
 from bnfold.onnxgraph.external import ExternalFiles
+from bnfold.onnxgraph.parts import in_parts
 from bnfold.onnxgraph.ranges import Range, Source, joined
 from bnfold.onnxgraph.skeleton import Payload, Skeleton
 from bnfold.onnxgraph.tensors import Tensors
@@ -136,11 +137,8 @@ def load(model: Any, *, name: str | None = None, folder: Path | None = None) -> 
         )
     try:
         data = model.SerializeToString()
-    except (EncodeError, ValueError) as error:
-        raise ModelError(
-            "a model above 2 GB cannot be passed in memory: save it with external data and pass "
-            "its path"
-        ) from error
+    except (EncodeError, ValueError):
+        data = joined(in_parts(model))
     return _checked(Document(Source.of_bytes(data), name or "the model", files))
 
 
