@@ -75,7 +75,7 @@ def _beyond_dtype(linear: Linear, layer: Layer, peaks: Float64Array | None) -> R
             reached = np.abs(peaks * factor)
         bad = np.flatnonzero(~np.isfinite(rounded(reached, dtype)))
         if bad.size:
-            channels = linear.weight_factor(np.arange(layer.channels, dtype=np.float64))
+            channels = _spread(channels_of(linear), peaks.ndim)
             channel = int(np.broadcast_to(channels, reached.shape).reshape(-1)[bad[0]])
             return Refused(
                 "beyond-dtype",
@@ -110,6 +110,7 @@ class StoredWeight:
     def __init__(self, linear: Linear, layer: Layer) -> None:
         self._weight: Array = linear.weight.array
         self._factor = _spread(linear.weight_factor(layer.out), self._weight.ndim)
+        self._channels = _spread(channels_of(linear), self._weight.ndim).astype(np.int64)
         self.dtype = dtype_of(linear.weight)
         self.shape = self._weight.shape
         self._counts: tuple[int, int] | None = None
@@ -164,8 +165,8 @@ class StoredWeight:
     def _needed_subnormals(self) -> Array | None:
         """Where zero would be another function: only float16 has subnormals that matter.
 
-        The sum of what would be lost among the weights that share a factor has to be above the
-        smallest normal number and above what rounding that channel costs anyway.
+        The sum of what an output channel would lose has to be above the smallest normal number
+        and above what rounding that channel costs anyway.
         """
         if self.dtype != np.float16:
             return None
@@ -177,13 +178,21 @@ class StoredWeight:
             exact = np.abs(np.multiply(self._weight[block], self._factor[here], dtype=np.float64))
             whole[here] += exact.sum(axis=axes, keepdims=True)
             lost[here] += np.where(exact < tiny, exact, 0.0).sum(axis=axes, keepdims=True)
-        needed: Array = lost > np.maximum(tiny, epsilon(self.dtype) * whole)
-        return needed
+        channels = self._channels
+        by_channel = np.bincount(channels.ravel(), weights=lost.ravel())
+        among = np.bincount(channels.ravel(), weights=whole.ravel())
+        needed: Array = by_channel > np.maximum(tiny, epsilon(self.dtype) * among)
+        return np.asarray(needed[channels])
 
 
 def stored_bias(layer: Layer, dtype: np.dtype[np.generic]) -> tuple[Array, int]:
     """The bias of a folded layer in the stored dtype, and how many values were flushed."""
     return flushed(rounded(layer.bias, dtype), layer.bias)
+
+
+def channels_of(linear: Linear) -> Float64Array:
+    """The output channel that each factor of the weight belongs to, in the factor's shape."""
+    return linear.weight_factor(np.arange(linear.layer.channels, dtype=np.float64))
 
 
 def blocks(shape: tuple[int, ...]) -> Iterator[_Slices]:
