@@ -1,0 +1,54 @@
+"""The README's session is what the commands really print."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_session_is_real(tmp_path: Path) -> None:
+    (session,) = re.findall(r"```console\n(.*?)```", README, re.S)
+    commands = re.findall(r"^\$ (.*)$", session, re.M)
+    assert len(commands) >= 3
+    shutil.copytree(ROOT / "sample_models", tmp_path / "sample_models")
+    printed = ""
+    for command in commands:
+        assert command.startswith("bnfold ")
+        real = command.replace("bnfold ", f"{sys.executable} -m bnfold ", 1)
+        done = subprocess.run(
+            ["bash", "-c", real],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.stderr == ""
+        printed += f"$ {command}\n{done.stdout}"
+    assert printed == session
+
+
+def test_the_readme_starts_with_one_sentence_and_two_commands() -> None:
+    head = README.split("## ")[0]
+    sentence = head.split("\n\n")[1]
+    assert sentence.count(".") == 1
+    commands = re.findall(r"```sh\n(.*?)```", head, re.S)
+    assert len(commands) == 2
+    assert all(command.count("\n") == 1 for command in commands)
+    model = re.search(r"sample_models/\S+", commands[0])
+    assert model is not None
+    assert (ROOT / model.group()).is_file()
+
+
+def test_every_link_leads_somewhere() -> None:
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            if not link.startswith("https://"):
+                assert (path.parent / link).exists(), f"{path}: {link}"
