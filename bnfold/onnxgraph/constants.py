@@ -142,6 +142,9 @@ class Constants:
         """Whether a tensor is constant, as far as it can be said without its producer's inputs."""
         if tensor.is_input and tensor.scope.parent is not None:
             return Unknown(VARIABLE, f"{tensor.name} is an input of a subgraph")
+        stored = stored_tensor(tensor)
+        if stored is not None and stored.HasField("segment"):
+            return Unknown(VARIABLE, f"{tensor.name} is only a segment of a tensor")
         if tensor.initializer is not None:
             if tensor.is_input and self._overridable_inputs:
                 return Unknown(

@@ -47,16 +47,17 @@ def save(document: Document, rewrite: Rewrite, target: Path, form: Form) -> Deli
         UsageError: all tensors inside would be more than 2 GB.
     """
     target = resolved(target)
+    document.require_unchanged()
     for name, source in document.files.opened.items():
         if source.path is not None and os.path.realpath(source.path) == os.path.realpath(target):
             raise UsageError(f"{target} is the data file {name} of the input {document.name}")
     files = for_target(document, rewrite, target, form)
-    before = _data_of(target)
+    before = _data_of(target, document)
     with _folders(target.parent, [path.parent for path, _ in files.data]), staging() as staged:
         for path, pieces in files.data:
             stage(staged, path, pieces)
         stage(staged, target, files.model)
-    return Delivered(files.size, _remove_stale(target, before))
+    return Delivered(files.size, _remove_stale(target, before - files.names))
 
 
 @contextlib.contextmanager
@@ -81,6 +82,7 @@ def _folders(root: Path, folders: list[Path]) -> Iterator[None]:
 
 def parsed(document: Document, rewrite: Rewrite) -> onnx.ModelProto:
     """The whole model in memory, of any size."""
+    document.require_unchanged()
     data = joined(in_memory(document, rewrite))
     if len(data) <= MODEL_LIMIT:
         model: onnx.ModelProto = onnx.ModelProto.FromString(data)
@@ -106,31 +108,37 @@ def write(document: Document, rewrite: Rewrite, stream: Any, form: Form) -> int:
         raise UsageError(
             "a model with external data cannot go to standard output: use --embed, or -o FILE"
         )
+    document.require_unchanged()
     pieces = in_memory(document, rewrite)
     write_stream(stream, pieces)
     return total(pieces)
 
 
-def _data_of(target: Path) -> set[str]:
-    """The data files that a model at ``target`` names; none where there is no such model."""
+def _data_of(target: Path, document: Document) -> set[str]:
+    """The data files that an older model at ``target`` names, as far as they are worth a look."""
     if not target.is_file():
         return set()
+    source = document.source.path
+    if source is not None and os.path.realpath(source) == os.path.realpath(target):
+        return set(document.files.opened)
+    if not any(_is_named_after(target, path.name) for path in target.parent.glob("*.data")):
+        return set()
     with contextlib.suppress(BnfoldError):
-        document = load(target)
-        return {
-            location_of(tensor).name
-            for _, tensor in all_tensors(document.proto)
-            if document.tensors.is_external(tensor)
-        }
+        old = load(target)
+        tensors = (tensor for _, tensor in all_tensors(old.proto))
+        return {location_of(t).name for t in tensors if old.tensors.is_external(t)}
     return set()
 
 
-def _remove_stale(target: Path, before: set[str]) -> tuple[Path, ...]:
-    pattern = re.compile(re.escape(target.name) + r"(\.\d+)?\.data")
+def _is_named_after(target: Path, name: str) -> bool:
+    return re.fullmatch(re.escape(target.name) + r"(\.\d+)?\.data", name) is not None
+
+
+def _remove_stale(target: Path, names: set[str]) -> tuple[Path, ...]:
     left = []
-    for name in sorted(before - _data_of(target)):
+    for name in sorted(names):
         path = target.parent / name
-        if pattern.fullmatch(name) and not _is_mentioned(path):
+        if _is_named_after(target, name) and not _is_mentioned(path):
             with contextlib.suppress(OSError):
                 path.unlink()
         elif path.exists():

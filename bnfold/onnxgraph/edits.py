@@ -34,7 +34,7 @@ class Edits:
     def copy(self) -> Edits:
         """Edits of their own, of the same pieces."""
         return Edits(
-            {key: list(pieces) for key, pieces in self.replaced.items()},
+            dict(self.replaced),
             {key: inner.copy() for key, inner in self.inner.items()},
             list(self.first_nodes),
             list(self.added),

@@ -85,9 +85,8 @@ class Index:
         for position, node_proto in enumerate(scope.graph.node):
             node = Node(node_proto, position, scope)
             scope.nodes.append(node)
-            require_text((node.op_type, node.domain, node_proto.name), self.document.name)
-            require_text(node_proto.input, self.document.name)
-            require_text(node_proto.output, self.document.name)
+            texts = (node.op_type, node.domain, node_proto.name)
+            require_text((*texts, *node_proto.input, *node_proto.output), self.document.name)
             for name in node_proto.output:
                 if not name:
                     node.outputs.append(None)

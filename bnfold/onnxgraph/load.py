@@ -91,6 +91,15 @@ class Document:
         other.is_derived = True
         return other
 
+    def require_unchanged(self) -> None:
+        """Refuse to go on where the model file or one of its data files was changed meanwhile.
+
+        Raises:
+            FileError: one was.
+        """
+        for source in (self.source, *self.files.opened.values()):
+            source.require_unchanged()
+
     @property
     def whole(self) -> Range:
         """All bytes of the model file."""

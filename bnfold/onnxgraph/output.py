@@ -99,10 +99,12 @@ class Output:
     Attributes:
         model: the content of the model file.
         data: path and content of each data file that has to be written.
+        names: the data files that the model reads, as it names them.
     """
 
     model: list[Piece]
     data: list[tuple[Path, list[Piece]]] = field(default_factory=list)
+    names: frozenset[str] = frozenset()
 
     @property
     def size(self) -> int:
@@ -160,7 +162,8 @@ class _Encoder:
             if placed.is_new or name != placed.file or has_moved_end:
                 content = external(placed.tensor.proto, name, placed.offset, placed.length)
                 place(self._edits, placed.tensor, content)
-        return Output(model_pieces(self._document, self._edits), written)
+        names = frozenset(file.name for file in self._files.values())
+        return Output(model_pieces(self._document, self._edits), written, names)
 
     def _originals(self) -> Iterator[tuple[MessagePath, onnx.TensorProto]]:
         if self._form == "keep" and not self._document.is_derived and not self._has_external():

@@ -24,6 +24,7 @@ class Source:
         self.view = view
         self.path = path
         self._fd = fd
+        self._state = _state(fd)
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Source:
@@ -69,10 +70,26 @@ class Source:
             os.close(self._fd)
             self._fd = None
 
+    def require_unchanged(self) -> None:
+        """Refuse to go on with a file that somebody writes to.
+
+        Raises:
+            FileError: it was changed since it was opened; a shorter file could not even be read.
+        """
+        if _state(self._fd) != self._state:
+            raise FileError(f"{self.path} was changed since it was read: start again")
+
     @property
     def fd(self) -> int | None:
         """The open file, or None for bytes in memory."""
         return self._fd
+
+
+def _state(fd: int | None) -> tuple[int, int]:
+    if fd is None:
+        return 0, 0
+    status = os.fstat(fd)
+    return status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,8 +81,9 @@ class Skeleton:
     def _tensor(self, segments: list[tuple[int, int]]) -> list[Piece]:
         (start, stop) = segments[0]
         parts = list(fields(self.source.view, start, stop))
-        data = [part for part in parts if part[0] in PAYLOADS and part[1] == BYTES]
-        if len(data) != 1 or data[0][4] - data[0][3] < self.smallest:
+        data = [part for part in parts if part[0] in PAYLOADS]
+        is_one_range = len(data) == 1 and data[0][1] == BYTES
+        if not is_one_range or data[0][4] - data[0][3] < self.smallest:
             return [Range(self.source, start, stop)]
         number, _, tag_start, value, end = data[0]
         self.payloads.append(Payload(number, Range(self.source, value, end)))

@@ -26,6 +26,10 @@ _ITEM_BITS = {
     number: _PACKED_BITS.get(number) or 8 * helper.tensor_dtype_to_np_dtype(number).itemsize
     for number in _KNOWN_TYPES - {TensorProto.STRING}
 }
+_LITTLE_ENDIAN = {
+    number: np.dtype(helper.tensor_dtype_to_np_dtype(number)).newbyteorder("<")
+    for number in _ITEM_BITS
+}
 _TYPED_FIELD: dict[int, int] = {
     TensorProto.FLOAT: TENSOR_FLOATS,
     TensorProto.COMPLEX64: TENSOR_FLOATS,
@@ -125,18 +129,17 @@ class Tensors:
             ModelError: the data contradicts the dims, or cannot be decoded.
         """
         place = self.stored_range(tensor)
-        if place is None:
+        data: bytes | memoryview = place.view() if place is not None else tensor.raw_data
+        number, dims = tensor.data_type, tuple(tensor.dims)
+        is_raw = place is not None or tensor.HasField("raw_data")
+        if not is_raw or number in _PACKED_BITS or number not in _ITEM_BITS:
+            whole = tensor
+            if place is not None:
+                whole = onnx.TensorProto(data_type=number, dims=dims, raw_data=bytes(data))
             try:
-                return numpy_helper.to_array(tensor)
+                return numpy_helper.to_array(whole)
             except (ValueError, TypeError, KeyError) as error:
                 raise ModelError(f"tensor {tensor.name!r} cannot be read: {error}") from error
-        dims = tuple(tensor.dims)
-        if len(place) != byte_size(tensor.data_type, dims):
-            raise ModelError(f"tensor {tensor.name!r} has {len(place)} bytes for dims {dims}")
-        if tensor.data_type in _PACKED_BITS:
-            whole = onnx.TensorProto(
-                data_type=tensor.data_type, dims=dims, raw_data=bytes(place.view())
-            )
-            return numpy_helper.to_array(whole)
-        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
-        return np.frombuffer(place.view(), dtype=dtype.newbyteorder("<")).reshape(dims)
+        if len(data) != byte_size(number, dims):
+            raise ModelError(f"tensor {tensor.name!r} has {len(data)} bytes for dims {dims}")
+        return np.frombuffer(data, dtype=_LITTLE_ENDIAN[number]).reshape(dims)
