@@ -24,7 +24,7 @@ class Source:
         self.view = view
         self.path = path
         self._fd = fd
-        self._state = _state(fd)
+        self._state = _state(fd, path)
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Source:
@@ -76,7 +76,7 @@ class Source:
         Raises:
             FileError: it was changed since it was opened; a shorter file could not even be read.
         """
-        if _state(self._fd) != self._state:
+        if _state(self._fd, self.path) != self._state:
             raise FileError(f"{self.path} was changed since it was read: start again")
 
     @property
@@ -85,10 +85,13 @@ class Source:
         return self._fd
 
 
-def _state(fd: int | None) -> tuple[int, int]:
+def _state(fd: int | None, path: Path | None) -> tuple[int, int]:
     if fd is None:
         return 0, 0
-    status = os.fstat(fd)
+    try:
+        status = os.fstat(fd)
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
     return status.st_size, status.st_mtime_ns
 
 
