@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
@@ -9,6 +10,8 @@ def main() -> None:
     """Run the command line; the exit status is the answer (see ``bnfold.errors``)."""
     from bnfold.cli.guard import guarded
 
+    # A command lives shortly, and a model is many small objects that live as long as it does.
+    gc.disable()
     with guarded():
         from bnfold.cli.app import app
 

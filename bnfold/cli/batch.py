@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,6 +44,8 @@ def over_all(
             except BnfoldError as error:
                 errors[entries[at].name] = str(error)
             advance()
+            if len(entries) > 1:
+                gc.collect()  # it is off, see bnfold.__main__; a model is many objects in cycles
     return [results[at] for at in sorted(results)], errors
 
 
@@ -120,7 +123,7 @@ def finish(
     to_stderr: bool = False,
 ) -> None:
     """Print the report, save it where asked, and end with status 2 if a model failed."""
-    whole = dumps(document(command, models, errors))
+    whole = dumps(document(command, models, errors)) if as_json or save_report else ""
     stream = sys.stderr if to_stderr else sys.stdout
     if as_json:
         print(whole, file=stream)

@@ -104,6 +104,8 @@ class Selection:
 
     def why_excluded(self, norm: Norm) -> str | None:
         """The sentence for a norm that the patterns exclude, or None."""
+        if not self.only and not self.skip:
+            return None
         labels = norm.labels
         for pattern in self.skip:
             if _matches(labels, (pattern,)):
