@@ -78,7 +78,7 @@ def _inlined(
         (f.domain, f.name)
         for f in document.proto.functions
         if (f.domain, f.name) in chosen & called and _standard_opset(f) in (opset, None)
-    }
+    } - _recursive(document.proto)
     if not chosen:
         return None
     from onnx import inliner
@@ -140,6 +140,18 @@ def _called(proto: onnx.ModelProto) -> set[FunctionId]:
                     waiting.append(attribute.g.node)
                 waiting += [graph.node for graph in attribute.graphs]
     return found
+
+
+def _recursive(proto: onnx.ModelProto) -> set[FunctionId]:
+    """The functions that call themselves, or one that does: there is no end to inlining them."""
+    calls = {(f.domain, f.name): {(n.domain, n.op_type) for n in f.node} for f in proto.functions}
+    left = dict(calls)
+    while True:
+        ends = {key for key, called in left.items() if not called & set(left)}
+        if not ends:
+            return set(left)
+        for key in ends:
+            del left[key]
 
 
 def _still_called(proto: onnx.ModelProto, chosen: set[FunctionId]) -> set[FunctionId]:
