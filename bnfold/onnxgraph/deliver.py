@@ -19,7 +19,7 @@ from bnfold.onnxgraph.load import Document, load
 from bnfold.onnxgraph.output import MODEL_LIMIT, Form, for_target, in_memory
 from bnfold.onnxgraph.ranges import Source, joined, total
 from bnfold.onnxgraph.rewrite import Rewrite, all_tensors
-from bnfold.onnxgraph.save import resolved, stage, staging, write_stream
+from bnfold.onnxgraph.save import require_target, stage, staging, write_stream
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def save(document: Document, rewrite: Rewrite, target: Path, form: Form) -> Deli
         FileError: a file cannot be written; nothing is left half written.
         UsageError: all tensors inside would be more than 2 GB.
     """
-    target = resolved(target)
+    require_target(target)
     document.require_unchanged()
     for name, source in document.files.opened.items():
         if source.path is not None and os.path.realpath(source.path) == os.path.realpath(target):

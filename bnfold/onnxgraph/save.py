@@ -62,13 +62,7 @@ def stage(staged: list[Staged], target: Path, pieces: Sequence[Piece]) -> None:
     Raises:
         FileError: the folder is missing or read-only, the disk is full, the target is a folder.
     """
-    target = resolved(target)
-    if not target.parent.is_dir():
-        raise FileError(f"cannot write {target}: the folder {target.parent} does not exist")
-    if target.is_dir():
-        raise FileError(f"cannot write {target}: it is a folder")
-    if target.exists() and not target.is_file():
-        raise FileError(f"cannot write {target}: it is no regular file")
+    require_target(target)
     try:
         handle, name = tempfile.mkstemp(
             prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent
@@ -87,24 +81,32 @@ def stage(staged: list[Staged], target: Path, pieces: Sequence[Piece]) -> None:
         raise _cannot_write(target, error) from error
 
 
-def resolved(target: Path) -> Path:
-    """The file itself where the target is a symbolic link, so that the link stays one.
+def require_target(target: Path) -> None:
+    """Refuse a path that cannot take a new file.
+
+    A symbolic link is refused, because both ways to go on would surprise somebody: to replace
+    the link, or to change a file of another name (a model cache keeps its files behind links).
 
     Raises:
-        FileError: the link leads nowhere that can be written.
+        FileError: it is a link, a folder or a device, its name is impossible, or its folder is
+            missing.
     """
-    try:
-        is_link = target.is_symlink()
-    except OSError as error:
-        raise _cannot_write(target, error) from error
     if "\0" in str(target):
         raise FileError(f"cannot write {str(target)!r}: a name cannot hold a null byte")
-    if not is_link:
-        return target
-    real = Path(os.path.realpath(target))
-    if real.is_symlink() or not real.parent.is_dir():
-        raise FileError(f"cannot write {target}: the link leads to {real}, which cannot be made")
-    return real
+    try:
+        if target.is_symlink():
+            raise FileError(
+                f"cannot write {target}: it is a symbolic link to {target.readlink()}; "
+                "name the file itself"
+            )
+        if not target.parent.is_dir():
+            raise FileError(f"cannot write {target}: the folder {target.parent} does not exist")
+        if target.is_dir():
+            raise FileError(f"cannot write {target}: it is a folder")
+        if target.exists() and not target.is_file():
+            raise FileError(f"cannot write {target}: it is no regular file")
+    except OSError as error:
+        raise _cannot_write(target, error) from error
 
 
 def has_content(path: Path, pieces: Sequence[Piece]) -> bool:
