@@ -247,3 +247,15 @@ def test_external_data_of_constants_in_a_branch(tmp_path: Path) -> None:
     assert norms_in(folded) == 0
     memory = bnfold.fold(path).model.graph.node[-1].attribute[1].g.node[0].attribute[0].t
     np.testing.assert_array_equal(numpy_helper.to_array(memory), values)
+
+
+def test_the_report_counts_the_bytes_of_every_file(tmp_path: Path) -> None:
+    path = stored(tmp_path / "in", LAYOUTS["one file"])
+    for target in (path.with_name("beside.onnx"), tmp_path / "in" / "again.onnx"):
+        result = bnfold.fold(path)
+        result.save(target)
+        data = f"{target.name}.data" if target.name == "beside.onnx" else "beside.onnx.data"
+        size = target.stat().st_size + target.with_name(data).stat().st_size
+        assert result.report.bytes_after == size
+        # The next round finds nothing to fold, and shares the data file of the first.
+        path = target

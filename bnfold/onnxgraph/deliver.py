@@ -57,7 +57,7 @@ def save(document: Document, rewrite: Rewrite, target: Path, form: Form) -> Deli
         for path, pieces in files.data:
             stage(staged, path, pieces)
         stage(staged, target, files.model)
-    return Delivered(files.size, _remove_stale(target, before - files.names))
+    return Delivered(files.size, _remove_stale(target, before - set(files.files)))
 
 
 @contextlib.contextmanager

@@ -99,17 +99,17 @@ class Output:
     Attributes:
         model: the content of the model file.
         data: path and content of each data file that has to be written.
-        names: the data files that the model reads, as it names them.
+        files: name -> bytes of each data file that the model reads, written now or not.
     """
 
     model: list[Piece]
     data: list[tuple[Path, list[Piece]]] = field(default_factory=list)
-    names: frozenset[str] = frozenset()
+    files: dict[str, int] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
         """Number of bytes of all of them."""
-        return total(self.model) + sum(total(pieces) for _, pieces in self.data)
+        return total(self.model) + sum(self.files.values())
 
 
 def in_memory(document: Document, rewrite: Rewrite) -> list[Piece]:
@@ -162,8 +162,8 @@ class _Encoder:
             if placed.is_new or name != placed.file or has_moved_end:
                 content = external(placed.tensor.proto, name, placed.offset, placed.length)
                 place(self._edits, placed.tensor, content)
-        names = frozenset(file.name for file in self._files.values())
-        return Output(model_pieces(self._document, self._edits), written, names)
+        sizes = {file.name: file.size for file in self._files.values()}
+        return Output(model_pieces(self._document, self._edits), written, sizes)
 
     def _originals(self) -> Iterator[tuple[MessagePath, onnx.TensorProto]]:
         if self._form == "keep" and not self._document.is_derived and not self._has_external():
