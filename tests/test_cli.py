@@ -231,6 +231,22 @@ def test_a_pattern_that_matches_nothing_is_said(tmp_path: Path) -> None:
     assert done.stderr == b"bnfold: note: the pattern 'bm' matches no norm\n"
 
 
+def test_names_that_the_terminal_cannot_show(tmp_path: Path) -> None:
+    model = write(tmp_path / "m.onnx", FOLDS.replace("[bn]", "[größe]"))
+    strange = tmp_path / os.fsdecode(b"caf\xe9.onnx")
+    model.rename(strange)
+    saved = tmp_path / "r.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "bnfold", "check", strange, "--save-report", saved],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr.decode()
+    assert b"gr\\xf6\\xdfe: folds into conv (Conv)" in done.stdout
+    assert json.loads(saved.read_text())["models"][0]["norms"][0]["norm"] == "größe"
+
+
 def test_version() -> None:
     done = run("--version")
     assert done.stdout.decode() == f"bnfold {bnfold.__version__}\n"

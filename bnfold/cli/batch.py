@@ -58,9 +58,10 @@ def _outcomes(
         return
     pool = ProcessPoolExecutor(min(jobs, len(entries)), get_context("spawn"), _ignore_interrupt)
     try:
-        futures: dict[Future[T], int] = {
-            pool.submit(_interruptible, work, entry): at for at, entry in enumerate(entries)
-        }
+        with _interrupts_held():
+            futures: dict[Future[T], int] = {
+                pool.submit(_interruptible, work, entry): at for at, entry in enumerate(entries)
+            }
         for future in as_completed(futures):
             yield futures[future], future.result
     except BaseException:
@@ -69,6 +70,19 @@ def _outcomes(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while workers start: they inherit that, the parent gets it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ignore_interrupt() -> None:
@@ -132,7 +146,7 @@ def finish(
     stream.flush()
     if save_report is not None:
         with staging() as staged:
-            stage(staged, save_report, [f"{whole}\n".encode()])
+            stage(staged, save_report, [f"{whole}\n".encode(errors="backslashreplace")])
     for message in errors.values():
         print(f"bnfold: {message}", file=sys.stderr)
     if errors:
