@@ -142,7 +142,7 @@ class StoredWeight:
         data = b"".join(self.chunks())
         return np.frombuffer(data, dtype=self.dtype).reshape(self.shape)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[memoryview]:
         """The raw bytes, little endian, in the order of ONNX's raw data."""
         needed = self._needed_subnormals()
         zeroed = kept = 0
@@ -159,7 +159,8 @@ class StoredWeight:
                 kept += count - lost
                 count = lost
             zeroed += count
-            yield clean.astype(self.dtype.newbyteorder("<"), copy=False).tobytes()
+            little = np.ascontiguousarray(clean, dtype=self.dtype.newbyteorder("<"))
+            yield little.reshape(-1).view(np.uint8).data
         self._counts = (zeroed, kept)
 
     def _needed_subnormals(self) -> Array | None:
