@@ -40,9 +40,7 @@ class FoldResult:
         self.analysis = analysis
         self._original = document
         self._document = analysis.document
-        self._applied: Applied = apply(
-            analysis.index, analysis.plan.folds, opset_of(analysis.document)
-        )
+        self._applied: Applied = apply(analysis.index, analysis.plan.folds)
         if not analysis.plan.folds:
             self._document = document
         self._bytes_after: int | None = None
@@ -81,14 +79,6 @@ class FoldResult:
         """
         self._bytes_after = deliver.write(self._document, self.rewrite, stream, form)
         self.__dict__.pop("report", None)
-
-
-def opset_of(document: Document) -> int:
-    """The version of the standard operator set; 1 where an IR before 3 does not say, else 0."""
-    for entry in document.proto.opset_import:
-        if entry.domain in ("", "ai.onnx"):
-            return int(entry.version)
-    return 1 if document.proto.ir_version < 3 else 0
 
 
 def fold(

@@ -44,15 +44,15 @@ class Applied:
         return self.bias_flushed.get(fold, 0) + (weight.flushed if weight is not None else 0)
 
 
-def apply(index: Index, folds: Iterable[FoldPlan], opset: int) -> Applied:
+def apply(index: Index, folds: Iterable[FoldPlan]) -> Applied:
     """The edits that carry out ``folds``."""
-    return _Applier(index, opset).run(list(folds))
+    return _Applier(index).run(list(folds))
 
 
 class _Applier:
-    def __init__(self, index: Index, opset: int) -> None:
+    def __init__(self, index: Index) -> None:
         self._index = index
-        self._opset = opset
+        self._opset = index.document.opset
         self._applied = Applied()
         self._surgery = Surgery(index)
         self._new_names: dict[tuple[object, ...], str] = {}

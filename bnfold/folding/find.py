@@ -132,14 +132,26 @@ def why_not_alone(tensor: Tensor, reader: Node) -> str | None:
     """
     if tensor.is_output:
         return "graph-output"
-    if any(other.scope is not tensor.scope for other in tensor.readers):
+    readers = value_readers(tensor)
+    if any(other.scope is not tensor.scope for other in readers[:2]):
         return "subgraph-reader"
     if tensor.is_pinned:
         return "shared-tensor"
-    readers = tensor.readers
-    if len(readers) > 1:
-        readers = [other for other in readers if is_read_by_value(tensor, other)]
     return None if len(readers) == 1 and readers[0] is reader else "shared-tensor"
+
+
+def value_readers(tensor: Tensor) -> list[Node]:
+    """The nodes that a fold before them would matter to, found once; those of other scopes first.
+
+    A node of another scope is one whatever it reads: a subgraph cannot be given another tensor.
+    """
+    if tensor.value_readers is None:
+        inner = [node for node in tensor.readers if node.scope is not tensor.scope]
+        own = [node for node in tensor.readers if node.scope is tensor.scope]
+        if len(own) > 1:
+            own = [node for node in own if is_read_by_value(tensor, node)]
+        tensor.value_readers = inner + own
+    return tensor.value_readers
 
 
 def find(index: Index, context: Context) -> list[Chain]:

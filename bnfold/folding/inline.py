@@ -11,7 +11,7 @@ from bnfold.errors import ModelError
 from bnfold.folding.plan import Plan
 from bnfold.folding.rules.tables import BATCH_NORM, NORMS, PUSH_BACK
 from bnfold.onnxgraph.index import Index
-from bnfold.onnxgraph.load import Document
+from bnfold.onnxgraph.load import Document, imported_opset
 
 _Invalid = onnx.checker.ValidationError
 
@@ -72,12 +72,12 @@ def analysed(document: Document, decide: Callable[[Index], Plan]) -> Analysis:
 def _inlined(
     document: Document, chosen: set[FunctionId], decide: Callable[[Index], Plan]
 ) -> Analysis | None:
-    opset = _standard_opset(document.proto)
+    opset = imported_opset(document.proto)
     called = _called(document.proto)
     chosen = {
         (f.domain, f.name)
         for f in document.proto.functions
-        if (f.domain, f.name) in chosen & called and _standard_opset(f) in (opset, None)
+        if (f.domain, f.name) in chosen & called and imported_opset(f) in (opset, None)
     } - _recursive(document.proto)
     if not chosen:
         return None
@@ -121,11 +121,6 @@ def _closure(
         if not more:
             return found
         found |= more
-
-
-def _standard_opset(proto: onnx.ModelProto | onnx.FunctionProto) -> int | None:
-    versions = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
-    return int(versions[0]) if versions else None
 
 
 def _called(proto: onnx.ModelProto) -> set[FunctionId]:

@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bnfold.algebra.layer import Layer, push_back
-from bnfold.folding.find import Chain, Norm, Selection, Step, find, why_not_alone
+from bnfold.folding.find import (
+    Chain,
+    Norm,
+    Selection,
+    Step,
+    find,
+    value_readers,
+    why_not_alone,
+)
 from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.placed import Placed
 from bnfold.folding.rules.reading import Context, Linear
 from bnfold.folding.rules.tables import NORMS, PUSH_BACK, THROUGH
 from bnfold.folding.store import storable
 from bnfold.onnxgraph.constants import Constants
-from bnfold.onnxgraph.expressions import is_read_by_value
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.types import Types
@@ -69,11 +76,7 @@ def plan(index: Index, selection: Selection, *, assume_inference: bool = False) 
         assume_inference: whether training-mode norms are read as inference.
     """
     types = Types(index)
-    opset = next(
-        (o.version for o in index.document.proto.opset_import if o.domain in ("", "ai.onnx")),
-        1 if index.document.proto.ir_version < 3 else 0,
-    )
-    context = Context(Constants(index, types), types, opset, assume_inference)
+    context = Context(Constants(index, types), types, index.document.opset, assume_inference)
     result = Plan()
     for chain in find(index, context):
         _decide(chain, selection, context, result)
@@ -126,13 +129,11 @@ def _decide(chain: Chain, selection: Selection, context: Context, result: Plan) 
         assert output is not None
         fold = FoldPlan(linear, layers[-1], tuple(steps), output)
         result.folds.append(fold)
+        pairs = zip(placed, steps, strict=False)
+        assumed = {step for map_, step in pairs if map_.assumed_inference}
         for norm in Chain(chain.source, steps).norms():
-            assumed = any(
-                p.assumed_inference
-                for p, step in zip(placed, chain.steps, strict=False)
-                if step in norm.steps
-            )
-            result.decisions.append(Decision(norm, fold=fold, assumed_inference=assumed))
+            is_assumed = not assumed.isdisjoint(norm.steps)
+            result.decisions.append(Decision(norm, fold=fold, assumed_inference=is_assumed))
     if why is not None:
         rest = Chain(chain.source, chain.steps[len(steps) :])
         _refuse(rest, why, selection, context, result)
@@ -224,15 +225,15 @@ def _article(op_type: str) -> str:
 def _shared_sentence(code: str, source: Tensor, reader: Node) -> str:
     if code == "graph-output":
         return f"{source.name} is also an output of the graph"
-    others = [n for n in source.readers if n is not reader and is_read_by_value(source, n)]
+    readers = value_readers(source)
     if code == "subgraph-reader":
-        inner = next(node for node in source.readers if node.scope is not source.scope)
-        return f"{source.name} is read by {inner.label} inside {inner.scope.where}"
-    if not others:
+        return f"{source.name} is read by {readers[0].label} inside {readers[0].scope.where}"
+    other = next((node for node in readers if node is not reader), None)
+    if other is None:
         return f"{source.name} is named by a quantisation annotation or by training information"
-    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    more = f" and {len(readers) - 2} more" if len(readers) > 2 else ""
     return (
-        f"{source.name} is also read by {others[0].label}{more}, which needs the values before "
+        f"{source.name} is also read by {other.label}{more}, which needs the values before "
         "normalisation"
     )
 

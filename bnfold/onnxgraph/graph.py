@@ -67,6 +67,7 @@ class Tensor:
         is_pinned: whether something beside the nodes names it (training bindings, quantisation
             annotations), so that it has to stay as it is.
         readers: the nodes that read it, one entry for each input, whatever their scope.
+        value_readers: those that need its values, once they were asked for.
     """
 
     __slots__ = (
@@ -80,6 +81,7 @@ class Tensor:
         "producer",
         "readers",
         "scope",
+        "value_readers",
     )
 
     def __init__(self, name: str, scope: Scope) -> None:
@@ -93,6 +95,7 @@ class Tensor:
         self.is_output = False
         self.is_pinned = False
         self.readers: list[Node] = []
+        self.value_readers: list[Node] | None = None
 
 
 class Node:

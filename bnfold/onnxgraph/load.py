@@ -72,6 +72,14 @@ class Document:
         self.is_derived = False
 
     @property
+    def opset(self) -> int:
+        """Version of the standard operator set; 1 where an IR before 3 does not say, else 0."""
+        found = imported_opset(self.proto)
+        if found is None:
+            return 1 if self.proto.ir_version < 3 else 0
+        return found
+
+    @property
     def payloads(self) -> list[Payload]:
         """The tensor data that was left out, in the order of the file."""
         return self.tensors.payloads
@@ -104,6 +112,14 @@ class Document:
     def whole(self) -> Range:
         """All bytes of the model file."""
         return Range(self.source, 0, len(self.source))
+
+
+def imported_opset(proto: onnx.ModelProto | onnx.FunctionProto) -> int | None:
+    """The version of the standard operator set that a model or a function imports."""
+    for entry in proto.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            return int(entry.version)
+    return None
 
 
 def _not_a_model(source: Source, name: str, detail: object) -> str:
