@@ -28,8 +28,8 @@ class Affine:
     shift: Float64Array
 
     def __post_init__(self) -> None:
-        scale = np.atleast_1d(np.asarray(self.scale, dtype=np.float64))
-        shift = np.atleast_1d(np.asarray(self.shift, dtype=np.float64))
+        scale = np.array(self.scale, dtype=np.float64, ndmin=1)
+        shift = np.array(self.shift, dtype=np.float64, ndmin=1)
         if scale.ndim != 1 or shift.ndim != 1:
             raise ModelError(
                 f"an affine map needs vectors, not shapes {scale.shape} and {shift.shape}"
@@ -38,10 +38,10 @@ class Affine:
             if 1 not in (scale.size, shift.size):
                 raise ModelError(f"scale has {scale.size} channels and shift has {shift.size}")
             scale, shift = np.broadcast_arrays(scale, shift)
-        object.__setattr__(self, "scale", np.array(scale))
-        object.__setattr__(self, "shift", np.array(shift))
-        self.scale.setflags(write=False)
-        self.shift.setflags(write=False)
+            scale, shift = scale.copy(), shift.copy()
+        for name, vector in (("scale", scale), ("shift", shift)):
+            vector.setflags(write=False)
+            object.__setattr__(self, name, vector)
 
     @classmethod
     def from_batch_norm(
@@ -66,15 +66,14 @@ class Affine:
         if len(shapes) != 1 or vectors["gamma"].ndim != 1:
             listed = ", ".join(f"{name} {v.shape}" for name, v in vectors.items())
             raise ModelError(f"gamma, beta, mean and var must be equal vectors, not {listed}")
-        for name, vector in vectors.items():
-            if not np.isfinite(vector).all():
-                bad = np.flatnonzero(~np.isfinite(vector))
-                raise ModelError(f"channel {bad[0]} has {name} = {vector[bad[0]]}")
+        if not np.isfinite(list(vectors.values())).all():
+            for name, vector in vectors.items():
+                for channel in np.flatnonzero(~np.isfinite(vector)):
+                    raise ModelError(f"channel {channel} has {name} = {vector[channel]}")
         spread = vectors["var"] + float(eps)
-        if not (spread > 0).all():
-            bad = np.flatnonzero(~(spread > 0))
+        for channel in () if (spread > 0).all() else np.flatnonzero(~(spread > 0)):
             raise ModelError(
-                f"channel {bad[0]} has var + epsilon = {spread[bad[0]]:g}, "
+                f"channel {channel} has var + epsilon = {spread[channel]:g}, "
                 "which has no positive square root"
             )
         with np.errstate(over="ignore", invalid="ignore"):

@@ -27,8 +27,7 @@ class Layer:
     @classmethod
     def plain(cls, bias: Float64Array, channels: int) -> Layer:
         """The layer as the model has it: factors of one, and ``bias`` spread over M channels."""
-        spread = np.broadcast_to(bias, np.broadcast_shapes(bias.shape, (channels,)))
-        return cls(np.ones(channels), np.array(spread, dtype=np.float64))
+        return cls(np.ones(channels), np.zeros(channels) + bias)
 
     @property
     def channels(self) -> int:

@@ -92,6 +92,12 @@ class Constants:
 
     def why_not(self, tensor: Tensor) -> Unknown | None:
         """None if the tensor is constant in value by its form, else why not; evaluates nothing."""
+        if tensor in self._status:
+            return self._status[tensor]
+        by_itself = self._by_itself(tensor)
+        if by_itself is not _BY_INPUTS:
+            self._status[tensor] = by_itself  # type: ignore[assignment]
+            return by_itself  # type: ignore[return-value]
         waiting = [tensor]
         while waiting:
             top = waiting[-1]
@@ -113,6 +119,8 @@ class Constants:
 
     def value(self, tensor: Tensor) -> Known | Unknown:
         """The value of a tensor, or why it has none."""
+        if tensor in self._values:
+            return self._values[tensor]
         reason = self.why_not(tensor)
         if reason is not None:
             return reason

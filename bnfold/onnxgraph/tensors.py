@@ -88,6 +88,11 @@ class Tensors:
     def check(self, tensor: onnx.TensorProto, where: str) -> None:
         """Raise ModelError where dims, data type and data of a tensor contradict each other."""
         number, dims = tensor.data_type, tensor.dims
+        is_plain = tensor.HasField("raw_data") and not tensor.data_location
+        if is_plain and not tensor.external_data and number in _ITEM_BITS:
+            bits = 8 * len(tensor.raw_data)
+            if bits == math.prod(dims) * _ITEM_BITS[number] and min(dims, default=0) >= 0:
+                return  # nearly every tensor
         if number not in _KNOWN_TYPES:
             raise ModelError(f"{where} has {type_name(number)}, which ONNX does not define")
         if any(dim < 0 for dim in dims):

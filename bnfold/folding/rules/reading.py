@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -136,6 +137,7 @@ class Linear:
     notes: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=256)
 def version_of(op_type: str, opset: int) -> int | None:
     """The version of a standard operator at an opset, or None where it is not known."""
     versions = ATTRIBUTES.get(op_type, {})
