@@ -167,10 +167,13 @@ def find(index: Index, context: Context) -> list[Chain]:
         while why_not_alone(source, reader) is None and source.producer is not None:
             crossed = source.producer
             rule = THROUGH.get(crossed.op_type)
-            if rule is None or not rule(crossed, context) or crossed.inputs[0] is None:
+            before = crossed.input(0)
+            if rule is None or before is None or crossed.outputs[0] is not source:
+                break
+            if not rule(crossed, context):
                 break
             step.crossed.append(crossed)
-            reader, source = crossed, crossed.inputs[0]
+            reader, source = crossed, before
         step.crossed.reverse()
         chain = ends.pop(source, None) if why_not_alone(source, reader) is None else None
         if chain is None:
@@ -183,11 +186,11 @@ def find(index: Index, context: Context) -> list[Chain]:
 
 
 def _step(node: Node, context: Context) -> Step | None:
-    if node.op_type not in NORMS:
+    if node.op_type not in NORMS or not node.outputs or node.outputs[0] is None:
         return None
     if node.op_type == BATCH_NORM:
         data = node.input(0)
-        return Step(node, data) if data is not None and node.outputs else None
+        return Step(node, data) if data is not None else None
     if node.domain != "" or len(node.outputs) != 1:
         return None
     at = data_position(node, context)

@@ -16,7 +16,7 @@ from bnfold.folding.find import (
 )
 from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.placed import Placed
-from bnfold.folding.rules.reading import Context, Linear
+from bnfold.folding.rules.reading import Context, Linear, malformed
 from bnfold.folding.rules.tables import NORMS, PUSH_BACK, THROUGH
 from bnfold.folding.store import storable
 from bnfold.onnxgraph.constants import Constants
@@ -215,6 +215,8 @@ def _producer(chain: Chain, context: Context) -> Linear | Refused:
             f"{source.name} is made by {node.label}, {_article(node.op_type)}, "
             "which is no linear operator",
         )
+    if node.outputs[0] is not source:
+        return malformed(node, f"{source.name} is not its first output")
     return PUSH_BACK[node.op_type](node, context)
 
 

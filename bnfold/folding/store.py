@@ -62,8 +62,9 @@ def _peaks(linear: Linear) -> Float64Array:
         if part.dtype.itemsize < 4:
             part = part.astype(np.float32)
         here = _within(block, factor.shape)
-        high = np.maximum(part.max(axis=axes, keepdims=True), -part.min(axis=axes, keepdims=True))
-        peaks[here] = np.maximum(peaks[here], high)
+        high = part.max(axis=axes, keepdims=True, initial=0)
+        low = part.min(axis=axes, keepdims=True, initial=0)
+        peaks[here] = np.maximum(peaks[here], np.maximum(high, -low))
     return peaks
 
 

@@ -1,0 +1,79 @@
+"""Nodes that no exporter writes: nothing in them may end in a traceback or a wrong fold."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import bnfold
+
+
+def model(nodes: list[onnx.NodeProto], weight: tuple[int, ...], channels: int) -> onnx.ModelProto:
+    vectors = [np.full(channels, value, np.float32) for value in (2, 1, 0.5, 4)]
+    initializers = [numpy_helper.from_array(np.ones(weight, np.float32), "w")]
+    initializers += [numpy_helper.from_array(v, n) for v, n in zip(vectors, "gbmv", strict=True)]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def norm(source: str, *outputs: str) -> onnx.NodeProto:
+    return helper.make_node("BatchNormalization", [source, *"gbmv"], outputs, name="bn")
+
+
+@pytest.mark.parametrize("weight", [(0, 2, 1, 1), (3, 0, 1, 1), (3, 2, 0, 1)])
+def test_a_convolution_without_weights(weight: tuple[int, ...]) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), norm("c", "y")]
+    folded = bnfold.fold(model(nodes, weight, weight[0])).model
+    assert [node.op_type for node in folded.graph.node] == ["Conv"]
+    assert list(folded.graph.initializer[0].dims) == list(weight)
+    if weight[0]:
+        bias = numpy_helper.to_array(folded.graph.initializer[1])
+        epsilon = float(np.float32(1e-5))
+        np.testing.assert_allclose(bias, 1 - 2 / np.sqrt(4 + epsilon) * 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [(0, 3), (2, 0)])
+def test_a_matmul_without_weights(weight: tuple[int, ...]) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["c"]),
+        helper.make_node("Mul", ["c", "g"], ["y"]),
+    ]
+    result = bnfold.fold(model(nodes, weight, weight[1]))
+    assert len(result.report.norms) <= 1
+    assert list(result.model.graph.initializer[0].dims) == list(weight)
+
+
+def test_a_norm_without_output() -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), norm("c", ""), norm("c", "y")]
+    (kept,) = bnfold.explain(model(nodes, (3, 2, 1, 1), 3)).norms
+    assert isinstance(kept, bnfold.Kept)
+    assert kept.code == "shared-tensor"
+
+
+def test_the_mask_of_a_dropout_is_not_its_data() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("Dropout", ["c"], ["d", "mask"]),
+        norm("mask", "y"),
+    ]
+    (kept,) = bnfold.explain(model(nodes, (3, 2, 1, 1), 3)).norms
+    assert isinstance(kept, bnfold.Kept)
+    assert kept.code == "producer-not-linear"
+
+
+def test_a_second_output_of_a_convolution_is_none() -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c", "d"]), norm("d", "y")]
+    (kept,) = bnfold.explain(model(nodes, (3, 2, 1, 1), 3)).norms
+    assert isinstance(kept, bnfold.Kept)
+    assert kept.code == "malformed-node"
+
+
+@pytest.mark.parametrize("op_type", ["Conv", "ConvTranspose", "Gemm", "MatMul", "Identity", "Add"])
+def test_nodes_without_inputs(op_type: str) -> None:
+    nodes = [helper.make_node(op_type, [], ["c"]), norm("c", "y")]
+    report = bnfold.explain(model(nodes, (3, 2, 1, 1), 3))
+    assert len(report.kept) == 1
+    assert not report.folded
