@@ -10,7 +10,7 @@ import typer
 Models = Annotated[
     list[str],
     typer.Argument(
-        metavar="MODEL...", help="ONNX files; a folder is searched for *.onnx; - is stdin."
+        metavar="MODEL", help="ONNX files; a folder is searched for *.onnx; - is stdin."
     ),
 ]
 Only = Annotated[
