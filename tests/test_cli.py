@@ -176,7 +176,15 @@ USAGE: dict[str, tuple[list[str], str]] = {
     "over another input": (["fold", "m.onnx", "n.onnx", "--output-dir", "."], "is the input"),
     "report over an input": (
         ["fold", "m.onnx", "-o", "o.onnx", "--save-report", "m.onnx"],
-        "is the input",
+        "would replace the model",
+    ),
+    "report over an output": (
+        ["fold", "m.onnx", "-o", "o.onnx", "--save-report", "d/../o.onnx"],
+        "would replace the model",
+    ),
+    "report over a checked model": (
+        ["check", "n.onnx", "m.onnx", "--save-report", "m.onnx"],
+        "would replace the model",
     ),
     "two in one place": (["fold", "m.onnx", "d/m.onnx", "--output-dir", "o"], "would both become"),
     "stdin in place": (["fold", "-", "--in-place"], "standard input"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,19 @@ def test_every_rule_has_versions_and_attributes() -> None:
 def test_no_machine_paths() -> None:
     for path in [*SOURCES, *ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         assert not re.search(r"(^|[^\w.])/(work|farm|root|tmp)/", path.read_text()), path
+
+
+@pytest.mark.parametrize("command", ["fold", "explain", "check"])
+def test_every_option_stands_in_the_docs(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bnfold", command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    options = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", done.stdout.split("Options:")[1]))
+    assert {"--json", "--help"} <= options
+    text = (ROOT / "docs" / "commands.md").read_text()
+    section = text.split(f"## bnfold {command} ")[1].split("\n## ")[0] + text.split("\n## ")[0]
+    documented = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", section))
+    assert options <= documented

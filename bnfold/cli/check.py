@@ -39,12 +39,14 @@ def check(
     with guarded():
         from bnfold import api
         from bnfold.cli.batch import finish, over_all
-        from bnfold.cli.inputs import content, inputs
+        from bnfold.cli.inputs import content, inputs, protect_report
         from bnfold.report.as_json import verdict_json
         from bnfold.report.as_text import check_text
 
+        entries = inputs(models)
+        protect_report(save_report, entries)
         verdicts, errors = over_all(
-            inputs(models),
+            entries,
             lambda entry: api.check(
                 content(entry),
                 name=entry.name,

@@ -52,7 +52,7 @@ def fold(
     """
     with guarded():
         from bnfold.cli.batch import finish, over_all, warn_of_unmatched
-        from bnfold.cli.inputs import inputs, protect
+        from bnfold.cli.inputs import inputs, protect, protect_report
         from bnfold.report.as_json import report_json
         from bnfold.report.as_text import fold_text
 
@@ -60,8 +60,7 @@ def fold(
         targets = _targets(entries, output, in_place, output_dir)
         if not in_place:
             protect([Path(t) for t in targets.values() if t != STDOUT], entries)
-        if save_report is not None:
-            protect([save_report], entries)
+        protect_report(save_report, entries, targets.values())
         task = _Task(
             targets,
             tuple(only or ()),

@@ -67,3 +67,20 @@ def protect(outputs: Iterable[Path], entries: Iterable[Input]) -> None:
         name = real.get(os.path.realpath(output))
         if name is not None:
             raise UsageError(f"{output} is the input {name}: use --in-place to replace it")
+
+
+def protect_report(
+    report: Path | None, entries: Iterable[Input], outputs: Iterable[str] = ()
+) -> None:
+    """Refuse a report that would replace a model.
+
+    Raises:
+        UsageError: the report's path is that of an input or of an output.
+    """
+    if report is None:
+        return
+    names = {e.name: e.path for e in entries if e.path is not None}
+    names.update({output: Path(output) for output in outputs})
+    for name, path in names.items():
+        if os.path.realpath(report) == os.path.realpath(path):
+            raise UsageError(f"the report {report} would replace the model {name}")
