@@ -10,12 +10,16 @@ def main() -> None:
     """Run the command line; the exit status is the answer (see ``bnfold.errors``)."""
     from bnfold.cli.guard import guarded
 
-    # A command lives shortly, and a model is many small objects that live as long as it does.
+    # A command lives shortly, and a model is many small objects that live as long as it does:
+    # they are not collected while it runs, nor when it ends.
     gc.disable()
-    with guarded():
-        from bnfold.cli.app import app
+    try:
+        with guarded():
+            from bnfold.cli.app import app
 
-        app(prog_name="bnfold")
+            app(prog_name="bnfold")
+    finally:
+        gc.freeze()
     sys.exit(0)
 
 
