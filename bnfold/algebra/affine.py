@@ -91,11 +91,6 @@ class Affine:
         """Whether every scale and shift is a finite number."""
         return bool(np.isfinite(self.scale).all() and np.isfinite(self.shift).all())
 
-    @property
-    def is_shift_only(self) -> bool:
-        """Whether every scale is exactly one."""
-        return bool((self.scale == 1.0).all())
-
     def expanded(self, channels: int) -> Affine:
         """The same map on exactly ``channels`` channels.
 

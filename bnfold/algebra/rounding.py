@@ -11,12 +11,6 @@ import numpy.typing as npt
 from bnfold.algebra.affine import Array, Float64Array
 
 BFLOAT16: np.dtype[np.generic] = np.dtype(ml_dtypes.bfloat16)
-FLOAT_DTYPES: tuple[np.dtype[np.generic], ...] = (
-    np.dtype(np.float16),
-    BFLOAT16,
-    np.dtype(np.float32),
-    np.dtype(np.float64),
-)
 
 
 def _finfo(dtype: npt.DTypeLike) -> Any:
