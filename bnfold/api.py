@@ -41,8 +41,6 @@ class FoldResult:
         self._original = document
         self._document = analysis.document
         self._applied: Applied = apply(analysis.index, analysis.plan.folds)
-        if not analysis.plan.folds:
-            self._document = document
         self._bytes_after: int | None = None
         self.stale: tuple[Path, ...] = ()
 

@@ -77,3 +77,14 @@ def test_nodes_without_inputs(op_type: str) -> None:
     report = bnfold.explain(model(nodes, (3, 2, 1, 1), 3))
     assert len(report.kept) == 1
     assert not report.folded
+
+
+@pytest.mark.parametrize("name", ["w", "v"])
+def test_a_signalling_nan_is_a_reason_and_no_warning(name: str) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), norm("c", "y")]
+    odd = model(nodes, (3, 2, 1, 1), 3)
+    (tensor,) = (t for t in odd.graph.initializer if t.name == name)
+    tensor.raw_data = (0x7F800001).to_bytes(4, "little") + tensor.raw_data[4:]
+    (kept,) = bnfold.explain(odd).kept
+    assert kept.code == {"w": "beyond-dtype", "v": "non-finite-statistics"}[name]
+    assert "channel 0" in kept.reason

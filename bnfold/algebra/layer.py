@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -33,6 +34,11 @@ class Layer:
     def channels(self) -> int:
         """Number of output channels M."""
         return int(self.out.size)
+
+    @cached_property
+    def keeps_weight(self) -> bool:
+        """Whether the weight stays as it is: every factor is exactly one."""
+        return bool((self.out == 1.0).all())
 
     def scaled_out(self, scale: Float64Array) -> Layer:
         """``scale * layer(x)``: scales weight and bias of each output channel."""

@@ -147,6 +147,6 @@ def _targets(
         target = str(output_dir / entry.relative)
         if target in taken and entry.name not in targets:
             raise UsageError(f"{taken[target]} and {entry.name} would both become {target}")
-        taken[target] = targets[entry.name] = target
+        targets[entry.name] = target
         taken[target] = entry.name
     return targets

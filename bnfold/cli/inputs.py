@@ -62,9 +62,9 @@ def protect(outputs: Iterable[Path], entries: Iterable[Input]) -> None:
     Raises:
         UsageError: it is; without --in-place that is an accident.
     """
-    real = {os.path.realpath(e.path): e.name for e in entries if e.path is not None}
+    models = _models(entries)
     for output in outputs:
-        name = real.get(os.path.realpath(output))
+        name = models.get(os.path.realpath(output))
         if name is not None:
             raise UsageError(f"{output} is the input {name}: use --in-place to replace it")
 
@@ -79,8 +79,12 @@ def protect_report(
     """
     if report is None:
         return
-    names = {e.name: e.path for e in entries if e.path is not None}
-    names.update({output: Path(output) for output in outputs})
-    for name, path in names.items():
-        if os.path.realpath(report) == os.path.realpath(path):
-            raise UsageError(f"the report {report} would replace the model {name}")
+    models = {**_models(entries), **{os.path.realpath(output): output for output in outputs}}
+    name = models.get(os.path.realpath(report))
+    if name is not None:
+        raise UsageError(f"the report {report} would replace the model {name}")
+
+
+def _models(entries: Iterable[Input]) -> dict[str, str]:
+    """Each file that is read, all links followed, and what it is called."""
+    return {os.path.realpath(e.path): e.name for e in entries if e.path is not None}

@@ -13,9 +13,9 @@ from onnx import helper
 from bnfold.algebra.affine import Array
 from bnfold.folding.plan import FoldPlan
 from bnfold.folding.rules.reading import version_of
-from bnfold.folding.store import StoredWeight, dtype_of, is_untouched, stored_bias
+from bnfold.folding.store import StoredWeight, dtype_of, stored_bias
 from bnfold.folding.surgery import Surgery
-from bnfold.onnxgraph.constants import Known, stored_tensor
+from bnfold.onnxgraph.constants import Known, stored_constant
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.ranges import Computed
@@ -61,7 +61,7 @@ class _Applier:
     def run(self, folds: list[FoldPlan]) -> Applied:
         for fold in folds:
             node = fold.linear.node
-            if not is_untouched(fold.layer):
+            if not fold.layer.keeps_weight:
                 self._users[_weight_key(fold)].append(node)
             if fold.linear.has_bias:
                 self._users[_bias_key(fold)].append(node)
@@ -78,7 +78,7 @@ class _Applier:
         assert made is not None
         proto = onnx.NodeProto()
         proto.CopyFrom(node.proto)
-        if not is_untouched(fold.layer):
+        if not fold.layer.keeps_weight:
             proto.input[1] = self._store_weight(fold)
         dtype = dtype_of(linear.weight)
         bias, flushed = stored_bias(fold.layer, dtype)
@@ -164,7 +164,7 @@ class _Applier:
             at = 1 - host.inputs.index(step.data)
             old = host.inputs[at]
             assert old is not None
-            constant = self._direct(old)
+            constant = stored_constant(old, self._index.document.tensors)
             if constant is not None and constant.shape[-1:] == bias.shape:
                 bias = bias.reshape(constant.shape)
         name = self._store_small(fold, constant, [host], bias)
@@ -185,12 +185,6 @@ class _Applier:
         proto.output[0] = fold.output.name
         self._surgery.replace(host, proto)
         return host
-
-    def _direct(self, tensor: Tensor) -> Known | None:
-        stored = stored_tensor(tensor)
-        if stored is None:
-            return None
-        return Known(tensor, stored, lambda: self._index.document.tensors.array(stored))
 
     def _store_small(
         self, fold: FoldPlan, known: Known | None, users: list[Node], values: Array

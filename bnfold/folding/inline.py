@@ -10,6 +10,7 @@ import onnx
 from bnfold.errors import ModelError
 from bnfold.folding.plan import Plan
 from bnfold.folding.rules.tables import BATCH_NORM, NORMS, PUSH_BACK
+from bnfold.onnxgraph.graph import nodes_in
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.load import Document, imported_opset
 
@@ -51,36 +52,38 @@ def analysed(document: Document, decide: Callable[[Index], Plan]) -> Analysis:
     with_norms = _closure(functions, lambda ops: BATCH_NORM in ops)
     with_layers = _closure(functions, lambda ops: bool(ops & set(PUSH_BACK)))
     with_chains = with_layers & _closure(functions, lambda ops: bool(ops & set(NORMS)))
-    best = first
-    shown = first
-    for chosen in (with_norms, with_norms | with_layers, with_norms | with_chains):
-        tried = _inlined(document, chosen, decide)
-        if tried is None:
+    best, shown = first, None
+    tried: list[set[FunctionId]] = []
+    # Each of these sets holds the one before, so the fewest functions that help are inlined.
+    for more in (with_norms, with_norms | with_chains, with_norms | with_layers):
+        chosen = _inlinable(document.proto, more)
+        if not chosen or chosen in tried:
             continue
-        if len(tried.plan.folds) > len(best.plan.folds):
-            best = tried
-        elif chosen is with_norms or not shown.inlined:
-            shown = tried
-    if best is first:
-        # Nothing is gained, so nothing is inlined; the reasons are still those of the bodies.
-        plan = shown.plan if shown.inlined else first.plan
-        left = shown.in_functions if shown.inlined else _norms_in(document.proto)
-        return Analysis(document, index, Plan(plan.decisions, first.plan.folds), (), left)
-    return best
+        tried.append(chosen)
+        found = _inlined(document, chosen, decide)
+        if found is None:
+            continue
+        if len(found.plan.folds) > len(best.plan.folds):
+            best = found
+        shown = shown or found
+    if best is not first:
+        return best
+    # Nothing is gained, so nothing is inlined; the reasons are still those of the bodies.
+    decisions = (shown or first).plan.decisions
+    left = shown.in_functions if shown else _norms_in(document.proto)
+    return Analysis(document, index, Plan(decisions, first.plan.folds), (), left)
+
+
+def _inlinable(proto: onnx.ModelProto, wanted: set[FunctionId]) -> set[FunctionId]:
+    """Those of the functions that are called, of the model's own opset, and not recursive."""
+    opset = imported_opset(proto)
+    fitting = {(f.domain, f.name) for f in proto.functions if imported_opset(f) in (opset, None)}
+    return (wanted & fitting & _called(proto)) - _recursive(proto)
 
 
 def _inlined(
     document: Document, chosen: set[FunctionId], decide: Callable[[Index], Plan]
 ) -> Analysis | None:
-    opset = imported_opset(document.proto)
-    called = _called(document.proto)
-    chosen = {
-        (f.domain, f.name)
-        for f in document.proto.functions
-        if (f.domain, f.name) in chosen & called and imported_opset(f) in (opset, None)
-    } - _recursive(document.proto)
-    if not chosen:
-        return None
     from onnx import inliner
 
     # The inliner refuses a model if any function is of another opset, and drops uncalled ones, so
@@ -125,16 +128,8 @@ def _closure(
 
 def _called(proto: onnx.ModelProto) -> set[FunctionId]:
     """Every operator that some node of the graph, its subgraphs or a function names."""
-    waiting = [proto.graph.node, *(function.node for function in proto.functions)]
-    found: set[FunctionId] = set()
-    while waiting:
-        for node in waiting.pop():
-            found.add((node.domain, node.op_type))
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    waiting.append(attribute.g.node)
-                waiting += [graph.node for graph in attribute.graphs]
-    return found
+    roots = [proto.graph.node, *(function.node for function in proto.functions)]
+    return {(node.domain, node.op_type) for node in nodes_in(*roots)}
 
 
 def _recursive(proto: onnx.ModelProto) -> set[FunctionId]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from bnfold.algebra.layer import Layer, push_back
 from bnfold.folding.find import (
     Chain,
@@ -78,8 +80,10 @@ def plan(index: Index, selection: Selection, *, assume_inference: bool = False) 
     types = Types(index)
     context = Context(Constants(index, types), types, index.document.opset, assume_inference)
     result = Plan()
-    for chain in find(index, context):
-        _decide(chain, selection, context, result)
+    # Every number is checked before it is used; a NaN in the file is a reason, not a warning.
+    with np.errstate(all="ignore"):
+        for chain in find(index, context):
+            _decide(chain, selection, context, result)
     return result
 
 
@@ -110,16 +114,14 @@ def _decide(chain: Chain, selection: Selection, context: Context, result: Plan) 
                 layers.append(push_back(layers[-1] if layers else linear.layer, affine))
         if why is not None:
             break
-    why_at = len(placed)
     if isinstance(linear, Refused):
         # What is wrong with the norm itself comes before what is wrong around it.
-        if why is None or why_at > 0:
-            why, why_at = linear, 0
-        layers = []
+        if why is None or placed:
+            why = linear
     elif layers:
         kept, too_far = storable(linear, layers)
         if kept < len(layers):
-            why, why_at = too_far, kept
+            why = too_far
         layers = layers[:kept]
     steps = chain.steps[: len(layers)]
     if not steps or isinstance(linear, Refused) or not _gains(linear, layers[-1], steps):
@@ -186,8 +188,7 @@ def _gains(linear: Linear, layer: Layer, steps: list[Step]) -> bool:
     """
     if linear.has_bias or len(steps) > 1:
         return True
-    is_bias = steps[0].node.op_type in ("Add", "Sub")
-    return not is_bias or bool((layer.out != 1.0).any())
+    return steps[0].node.op_type not in ("Add", "Sub") or not layer.keeps_weight
 
 
 def _producer(chain: Chain, context: Context) -> Linear | Refused:
@@ -200,13 +201,8 @@ def _producer(chain: Chain, context: Context) -> Linear | Refused:
         return Refused("producer-not-linear", f"{source.name} is {what}, made by no operator")
     rule = THROUGH.get(node.op_type)
     is_crossed = rule is not None and rule(node, context)
-    if node.op_type not in PUSH_BACK and node.op_type not in NORMS and not is_crossed:
-        return Refused(
-            "producer-not-linear",
-            f"{source.name} is made by {node.label}, {_article(node.op_type)}, "
-            "which is no linear operator",
-        )
-    code = why_not_alone(source, reader)
+    could_fold = node.op_type in PUSH_BACK or node.op_type in NORMS or is_crossed
+    code = why_not_alone(source, reader) if could_fold else None
     if code is not None:
         return Refused(code, _shared_sentence(code, source, reader))
     if node.op_type not in PUSH_BACK:

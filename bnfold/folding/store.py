@@ -32,18 +32,13 @@ def storable(linear: Linear, layers: Sequence[Layer]) -> tuple[int, Refused | No
     beyond: Refused | None = None
     for count in range(len(layers), 0, -1):
         layer = layers[count - 1]
-        if peaks is None and not is_untouched(layer):
+        if peaks is None and not layer.keeps_weight:
             peaks = _peaks(linear)
         found = _beyond_dtype(linear, layer, peaks)
         if found is None:
             return count, beyond
         beyond = found
     return 0, beyond
-
-
-def is_untouched(layer: Layer) -> bool:
-    """Whether the layer's weight stays as it is: every factor is exactly one."""
-    return bool((layer.out == 1.0).all())
 
 
 def dtype_of(known: Known) -> np.dtype[np.generic]:
@@ -55,7 +50,7 @@ def _peaks(linear: Linear) -> Float64Array:
     """The largest magnitude among the weights that share a factor, in the factor's shape."""
     weight = linear.weight.array
     factor = _spread(linear.weight_factor(np.ones(linear.layer.channels)), weight.ndim)
-    axes = tuple(axis for axis, size in enumerate(factor.shape) if size == 1)
+    axes = _shared_axes(factor)
     peaks = np.zeros(factor.shape)
     for block in blocks(weight.shape):
         part = weight[block]
@@ -70,7 +65,7 @@ def _peaks(linear: Linear) -> Float64Array:
 
 def _beyond_dtype(linear: Linear, layer: Layer, peaks: Float64Array | None) -> Refused | None:
     dtype, name = dtype_of(linear.weight), linear.node.label
-    if peaks is not None and not is_untouched(layer):
+    if peaks is not None and not layer.keeps_weight:
         factor = _spread(linear.weight_factor(layer.out), peaks.ndim)
         with np.errstate(over="ignore", invalid="ignore"):
             reached = np.abs(peaks * factor)
@@ -173,7 +168,7 @@ class StoredWeight:
         if self.dtype != np.float16:
             return None
         lost, whole = np.zeros(self._factor.shape), np.zeros(self._factor.shape)
-        axes = tuple(axis for axis, size in enumerate(self._factor.shape) if size == 1)
+        axes = _shared_axes(self._factor)
         tiny = smallest_normal(self.dtype)
         for block in blocks(self.shape):
             here = _within(block, self._factor.shape)
@@ -216,6 +211,11 @@ def blocks(shape: tuple[int, ...]) -> Iterator[_Slices]:
 
 def _spread(factor: Float64Array, rank: int) -> Float64Array:
     return factor.reshape(*[1] * (rank - factor.ndim), *factor.shape)
+
+
+def _shared_axes(factor: Float64Array) -> tuple[int, ...]:
+    """The axes of the weight along which a factor is the same."""
+    return tuple(axis for axis, size in enumerate(factor.shape) if size == 1)
 
 
 def _within(block: _Slices, shape: tuple[int, ...]) -> _Slices:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import onnx
 
 from bnfold.folding.apply import Applied
@@ -12,9 +10,11 @@ from bnfold.folding.outcome import Folded, Kept, Kind, Report
 from bnfold.folding.plan import Decision, FoldPlan
 from bnfold.folding.reasons import REASONS
 from bnfold.folding.rules.tables import BATCH_NORM
+from bnfold.onnxgraph.graph import nodes_in
 from bnfold.onnxgraph.load import Document
 from bnfold.onnxgraph.output import in_memory
 from bnfold.onnxgraph.ranges import total
+from bnfold.onnxgraph.rewrite import Rewrite
 
 
 def summarised(
@@ -36,7 +36,7 @@ def summarised(
     if bytes_after is None:
         bytes_after = document_size(document)
         if not applied.rewrite.is_empty:
-            before = total(in_memory(document, type(applied.rewrite)()))
+            before = total(in_memory(document, Rewrite()))
             after = total(in_memory(analysis.document, applied.rewrite))
             bytes_after += after - before
     inside = _function_norms(analysis.document.proto)
@@ -112,23 +112,12 @@ def _is_norm(node: onnx.NodeProto) -> bool:
 
 def _all_norms(proto: onnx.ModelProto, analysis: Analysis) -> int:
     if analysis.inlined:
-        return _function_norms(proto) + sum(map(_is_norm, _all_nodes(proto.graph)))
+        return _function_norms(proto) + sum(map(_is_norm, nodes_in(proto.graph.node)))
     in_graph = sum(node.op_type == BATCH_NORM for node in analysis.index.nodes)
     return in_graph + _function_norms(proto)
 
 
 def _node_count(document: Document, analysis: Analysis) -> int:
     if analysis.inlined:
-        return sum(1 for _ in _all_nodes(document.proto.graph))
+        return sum(1 for _ in nodes_in(document.proto.graph.node))
     return len(analysis.index.nodes)
-
-
-def _all_nodes(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
-    waiting = [graph]
-    while waiting:
-        for node in waiting.pop().node:
-            yield node
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    waiting.append(attribute.g)
-                waiting += attribute.graphs

@@ -23,6 +23,7 @@ from bnfold.onnxgraph.expressions import (
 )
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.index import Index
+from bnfold.onnxgraph.tensors import Tensors
 from bnfold.onnxgraph.types import Types
 
 LIMIT = 1 << 26
@@ -94,10 +95,6 @@ class Constants:
         """None if the tensor is constant in value by its form, else why not; evaluates nothing."""
         if tensor in self._status:
             return self._status[tensor]
-        by_itself = self._by_itself(tensor)
-        if by_itself is not _BY_INPUTS:
-            self._status[tensor] = by_itself  # type: ignore[assignment]
-            return by_itself  # type: ignore[return-value]
         waiting = [tensor]
         while waiting:
             top = waiting[-1]
@@ -130,9 +127,9 @@ class Constants:
             if top in self._values:
                 waiting.pop()
                 continue
-            stored = stored_tensor(top)
-            if stored is not None:
-                self._values[waiting.pop()] = Known(top, stored, self._reader(stored))
+            known = stored_constant(top, self._index.document.tensors)
+            if known is not None:
+                self._values[waiting.pop()] = known
                 continue
             assert top.producer is not None
             open_inputs = [t for t in self._needed(top.producer) if t not in self._values]
@@ -141,10 +138,6 @@ class Constants:
                 continue
             self._evaluate(top.producer)
         return self._values[tensor]
-
-    def _reader(self, stored: onnx.TensorProto) -> Callable[[], Array]:
-        tensors = self._index.document.tensors
-        return lambda: tensors.array(stored)
 
     def _by_itself(self, tensor: Tensor) -> Unknown | object | None:
         """Whether a tensor is constant, as far as it can be said without its producer's inputs."""
@@ -289,3 +282,9 @@ def stored_tensor(tensor: Tensor) -> onnx.TensorProto | None:
         if value is not None:
             return value.t
     return None
+
+
+def stored_constant(tensor: Tensor, tensors: Tensors) -> Known | None:
+    """The constant that one TensorProto holds, or None for one that the graph computes."""
+    stored = stored_tensor(tensor)
+    return None if stored is None else Known(tensor, stored, lambda: tensors.array(stored))

@@ -18,7 +18,7 @@ from bnfold.onnxgraph.external import ExternalFiles, location_of
 from bnfold.onnxgraph.load import Document, load
 from bnfold.onnxgraph.output import MODEL_LIMIT, Form, for_target, in_memory
 from bnfold.onnxgraph.ranges import Source, joined, total
-from bnfold.onnxgraph.rewrite import Rewrite, all_tensors
+from bnfold.onnxgraph.rewrite import Rewrite, all_tensors, has_external_data
 from bnfold.onnxgraph.save import require_target, stage, staging, write_stream
 
 
@@ -69,10 +69,11 @@ def _folders(root: Path, folders: list[Path]) -> Iterator[None]:
             missing = [f for f in (folder, *folder.parents) if root in f.parents and not f.exists()]
             for path in reversed(missing):
                 made.append(path)
-                path.mkdir(exist_ok=True)
+                try:
+                    path.mkdir(exist_ok=True)
+                except OSError as error:
+                    raise FileError(f"cannot write {path}: {error.strerror or error}") from error
         yield
-    except OSError as error:
-        raise FileError(f"cannot write {made[-1]}: {error.strerror or error}") from error
     except BaseException:
         for path in reversed(made):
             with contextlib.suppress(OSError):
@@ -103,8 +104,7 @@ def write(document: Document, rewrite: Rewrite, stream: Any, form: Form) -> int:
     Raises:
         UsageError: it has external data that is to stay external.
     """
-    has_data = any(document.tensors.is_external(t) for _, t in all_tensors(document.proto))
-    if form == "external" or (has_data and form == "keep"):
+    if form == "external" or (form == "keep" and has_external_data(document)):
         raise UsageError(
             "a model with external data cannot go to standard output: use --embed, or -o FILE"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import onnx
 
 from bnfold.onnxgraph.wire import GRAPH_NODE
@@ -165,3 +167,15 @@ class Node:
     def input(self, position: int) -> Tensor | None:
         """An input, or None where it is left out."""
         return self.inputs[position] if position < len(self.inputs) else None
+
+
+def nodes_in(*roots: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes of some node lists, and of all subgraphs in them."""
+    waiting = list(roots)
+    while waiting:
+        for node in waiting.pop():
+            yield node
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g.node)
+                waiting += [graph.node for graph in attribute.graphs]

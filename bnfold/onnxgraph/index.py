@@ -10,6 +10,7 @@ import onnx
 from bnfold.errors import ModelError
 from bnfold.onnxgraph.graph import Node, Scope, Tensor
 from bnfold.onnxgraph.load import Document, require_text
+from bnfold.onnxgraph.rewrite import MAIN, all_tensors
 from bnfold.onnxgraph.wire import (
     ATTRIBUTE_GRAPH,
     ATTRIBUTE_GRAPHS,
@@ -36,6 +37,7 @@ class Index:
         """Every node, in an order in which each comes after those that it reads from."""
         self.main = Scope(document.proto.graph, (), None, None)
         self._define_all()
+        self._check_beside()
         self._resolve_all()
         self._pin()
         self.nodes = self._ordered()
@@ -53,6 +55,14 @@ class Index:
                 raise ModelError(f"{self.document.name} is damaged: subgraphs nested too deep")
             self._define(scope)
             waiting += [sub for node in scope.nodes for sub in node.subgraphs]
+
+    def _check_beside(self) -> None:
+        """Check the tensors of functions and of training information as those of the graph."""
+        proto = self.document.proto
+        if proto.functions or proto.training_info:
+            for path, tensor in all_tensors(proto):
+                if path[0] != MAIN[0]:
+                    self.document.tensors.check(tensor, f"tensor {tensor.name!r} beside the graph")
 
     def _define(self, scope: Scope) -> None:
         for values in (scope.graph.input, scope.graph.initializer, scope.graph.output):

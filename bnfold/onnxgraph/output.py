@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import onnx
 
 from bnfold.errors import FileError, ModelError, UsageError
+from bnfold.onnxgraph.datafile import DataFile
 from bnfold.onnxgraph.external import leads_inside, location_of
 from bnfold.onnxgraph.graph import Path as MessagePath
 from bnfold.onnxgraph.load import Document
@@ -21,6 +23,7 @@ from bnfold.onnxgraph.rewrite import (
     all_tensors,
     embedded,
     external,
+    has_external_data,
     model_pieces,
     place,
     without_data,
@@ -33,51 +36,6 @@ SMALLEST_EXTERNAL = 1024
 """Tensors below this many bytes stay in the model, as in the onnx package."""
 MODEL_LIMIT = (1 << 31) - 1
 """A protobuf message, so a model file, cannot be larger than this."""
-
-
-@dataclass
-class DataFile:
-    """One data file of the output.
-
-    Attributes:
-        source: the range of the input's data file that it is a patched copy of, or None.
-        name: its location, relative to the folder of the model.
-        patches: offset -> new bytes of the same length.
-        added: what comes behind.
-        size: number of bytes so far.
-    """
-
-    source: Range | None = None
-    name: str = ""
-    patches: dict[int, list[Piece]] = field(default_factory=dict)
-    added: list[Piece] = field(default_factory=list)
-    size: int = 0
-
-    def append(self, data: list[Piece]) -> int:
-        """Add bytes at the end, aligned so that a runtime can map them; returns their offset."""
-        alignment = 4096 if total(data) >= 1 << 20 else 64
-        gap = -self.size % alignment
-        offset = self.size + gap
-        self.added += [bytes(gap), *data] if gap else data
-        self.size = offset + total(data)
-        return offset
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether it differs from the input's file."""
-        return self.source is None or bool(self.patches or self.added)
-
-    def pieces(self) -> list[Piece]:
-        """Its content."""
-        out: list[Piece] = []
-        if self.source is not None:
-            at = self.source.start
-            for offset in sorted(self.patches):
-                out.append(Range(self.source.source, at, offset))
-                out += self.patches[offset]
-                at = offset + total(self.patches[offset])
-            out.append(Range(self.source.source, at, self.source.stop))
-        return [piece for piece in out if len(piece)] + self.added
 
 
 @dataclass(frozen=True)
@@ -166,16 +124,12 @@ class _Encoder:
         return Output(model_pieces(self._document, self._edits), written, sizes)
 
     def _originals(self) -> Iterator[tuple[MessagePath, onnx.TensorProto]]:
-        if self._form == "keep" and not self._document.is_derived and not self._has_external():
+        is_plain = not self._document.is_derived and not has_external_data(self._document)
+        if self._form == "keep" and is_plain:
             for path, tensor in self._changed.items():
                 yield path, tensor.proto
         else:
             yield from all_tensors(self._document.proto)
-
-    def _has_external(self) -> bool:
-        if self._document.files.folder is not None:
-            return bool(self._document.files.opened)
-        return any(self._tensors.is_external(p) for _, p in all_tensors(self._document.proto))
 
     def _original(self, path: MessagePath, proto: onnx.TensorProto) -> None:
         new = self._changed.get(path)
@@ -259,23 +213,26 @@ class _Encoder:
 
     def _is_alone(self, proto: onnx.TensorProto, stored: Range) -> bool:
         """Whether no other tensor lies on the same bytes of the data file."""
-        if not hasattr(self, "_overlapping"):
-            places: list[tuple[str, int, int, str]] = []
-            for path, other in all_tensors(self._document.proto):
-                if self._tensors.is_external(other) and not self._edits.replaces(path):
-                    found = self._stored(other)
-                    places.append((location_of(other).name, found.start, found.stop, other.name))
-            places.sort()
-            self._overlapping: set[tuple[str, int]] = set()
-            reached, last = -1, ("", -1)
-            for name, start, stop, _ in places:
-                if name == last[0] and start < reached:
-                    self._overlapping |= {last, (name, start)}
-                elif name != last[0]:
-                    reached = -1
-                if stop > reached:
-                    reached, last = stop, (name, start)
         return (location_of(proto).name, stored.start) not in self._overlapping
+
+    @cached_property
+    def _overlapping(self) -> set[tuple[str, int]]:
+        """File and offset of each tensor that shares bytes with another one."""
+        places: list[tuple[str, int, int]] = []
+        for path, tensor in all_tensors(self._document.proto):
+            if self._tensors.is_external(tensor) and not self._edits.replaces(path):
+                found = self._stored(tensor)
+                places.append((location_of(tensor).name, found.start, found.stop))
+        overlapping: set[tuple[str, int]] = set()
+        reached, last = -1, ("", -1)
+        for name, start, stop in sorted(places):
+            if name == last[0] and start < reached:
+                overlapping |= {last, (name, start)}
+            elif name != last[0]:
+                reached = -1
+            if stop > reached:
+                reached, last = stop, (name, start)
+        return overlapping
 
     def _name_files(self) -> list[tuple[Path, list[Piece]]]:
         """Give each data file a name that overwrites nothing but an equal file."""

@@ -139,6 +139,14 @@ def model_pieces(document: Document, edits: Edits) -> list[Piece]:
     return rewritten(document.model, edits)
 
 
+def has_external_data(document: Document) -> bool:
+    """Whether any tensor of a model has its data in another file."""
+    # A scan of the bytes first: most models have none, and many nodes.
+    return b"location" in document.skeleton and any(
+        document.tensors.is_external(tensor) for _, tensor in all_tensors(document.proto)
+    )
+
+
 def all_tensors(proto: onnx.ModelProto) -> Iterator[tuple[Path, onnx.TensorProto]]:
     """Every tensor of a model with its path, but for those of sparse tensors."""
     graphs: list[tuple[Path, onnx.GraphProto]] = [(MAIN, proto.graph)]

@@ -30,33 +30,31 @@ class Types:
         """The ONNX data type of a tensor, or 0 where nothing tells."""
         if tensor.initializer is not None:
             return int(tensor.initializer.data_type)
-        for known in self._sources():
-            found = known.get((tensor.scope.path, tensor.name))
-            if found is not None and found.elem_type:
-                return int(found.elem_type)
-        return 0
+        return next((int(f.elem_type) for f in self._found(tensor) if f.elem_type), 0)
 
     def rank(self, tensor: Tensor) -> int | None:
         """The number of axes of a tensor, or None where nothing tells."""
         if tensor.initializer is not None:
             return len(tensor.initializer.dims)
-        for known in self._sources():
-            found = known.get((tensor.scope.path, tensor.name))
-            if found is not None and found.HasField("shape"):
-                return len(found.shape.dim)
-        return None
+        return next((len(f.shape.dim) for f in self._found(tensor) if f.HasField("shape")), None)
 
     def dims(self, tensor: Tensor, wanted: slice) -> list[int] | None:
         """The dims of a tensor if those in ``wanted`` are all known, else None; others are -1."""
         if tensor.initializer is not None:
             return list(tensor.initializer.dims)
-        for known in self._sources():
-            found = known.get((tensor.scope.path, tensor.name))
-            if found is not None and found.HasField("shape"):
+        for found in self._found(tensor):
+            if found.HasField("shape"):
                 dims = [d.dim_value if d.HasField("dim_value") else -1 for d in found.shape.dim]
                 if all(dim >= 0 for dim in dims[wanted]):
                     return dims
         return None
+
+    def _found(self, tensor: Tensor) -> Iterator[onnx.TypeProto.Tensor]:
+        """What the file says of a tensor, then what inference finds."""
+        for known in self._sources():
+            found = known.get((tensor.scope.path, tensor.name))
+            if found is not None:
+                yield found
 
     def _sources(self) -> Iterator[_Known]:
         if self._said is None:
