@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bnfold.algebra.affine import Affine
-    from bnfold.api import FoldResult, check, explain, fold, save
-    from bnfold.errors import BnfoldError, FileError, ModelError, UsageError
-    from bnfold.folding.outcome import Folded, Kept, Report
+    from bnfold.api import FoldResult, check, explain, fold, save, verify
+    from bnfold.checking.outcome import VerifyReport
+    from bnfold.errors import (
+        BnfoldError,
+        FileError,
+        ModelError,
+        UsageError,
+        VerificationError,
+    )
+    from bnfold.folding.outcome import Folded, Kept, RegionsChecked, Report
     from bnfold.folding.verdict import Verdict
 
 __version__ = "0.1.0"
@@ -24,14 +31,18 @@ __all__ = [
     "Folded",
     "Kept",
     "ModelError",
+    "RegionsChecked",
     "Report",
     "UsageError",
     "Verdict",
+    "VerificationError",
+    "VerifyReport",
     "__version__",
     "check",
     "explain",
     "fold",
     "save",
+    "verify",
 ]
 
 _HOME = {
@@ -42,13 +53,17 @@ _HOME = {
     "Folded": "bnfold.folding.outcome",
     "Kept": "bnfold.folding.outcome",
     "ModelError": "bnfold.errors",
+    "RegionsChecked": "bnfold.folding.outcome",
     "Report": "bnfold.folding.outcome",
     "UsageError": "bnfold.errors",
     "Verdict": "bnfold.folding.verdict",
+    "VerificationError": "bnfold.errors",
+    "VerifyReport": "bnfold.checking.outcome",
     "check": "bnfold.api",
     "explain": "bnfold.api",
     "fold": "bnfold.api",
     "save": "bnfold.api",
+    "verify": "bnfold.api",
 }
 
 

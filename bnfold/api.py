@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from bnfold.checking.outcome import MULTIPLE, VerifyReport
+from bnfold.checking.regions import check_regions
 from bnfold.errors import UsageError
 from bnfold.folding.apply import Applied, apply
 from bnfold.folding.find import Selection
@@ -36,11 +40,12 @@ class FoldResult:
         stale: after ``save``, the data files of a replaced model that it did not remove.
     """
 
-    def __init__(self, document: Document, analysis: Analysis) -> None:
+    def __init__(self, document: Document, analysis: Analysis, *, verify: bool = True) -> None:
         self.analysis = analysis
         self._original = document
         self._document = analysis.document
         self._applied: Applied = apply(analysis.index, analysis.plan.folds)
+        self._checked = check_regions(analysis, self._applied) if verify else None
         self._bytes_after: int | None = None
         self.stale: tuple[Path, ...] = ()
 
@@ -60,7 +65,18 @@ class FoldResult:
     @cached_property
     def report(self) -> Report:
         """What was folded into what, and why each other norm stays."""
-        return summarised(self._original, self.analysis, self._applied, self._bytes_after)
+        report = summarised(self._original, self.analysis, self._applied, self._bytes_after)
+        return replace(report, checked=self._checked)
+
+    def verify(self, **options: Any) -> VerifyReport:
+        """Whether the folded model is the same function as the original one, as a whole.
+
+        Takes the options of ``bnfold.verify``, raises what it raises, and holds both models in
+        memory.
+        """
+        original = deliver.parsed(self._original, Rewrite())
+        options.setdefault("name", (self._original.name, f"{self._original.name} folded"))
+        return verify(original, self.model, **options)
 
     def save(self, path: StrPath, *, form: Form = "keep") -> None:
         """Write the folded model; see ``bnfold.save``."""
@@ -85,6 +101,7 @@ def fold(
     only: Iterable[str] = (),
     skip: Iterable[str] = (),
     assume_inference: bool = False,
+    verify: bool = True,
     name: str | None = None,
     base_dir: StrPath | None = None,
 ) -> FoldResult:
@@ -96,6 +113,7 @@ def fold(
         only: shell patterns of node names; if there are any, other norms stay.
         skip: shell patterns of node names; norms that match stay.
         assume_inference: read training-mode norms as inference, with their running statistics.
+        verify: compare each fold on both sides, in float64, before the result is returned.
         name: what the report calls the model; its path by default.
         base_dir: the folder of external data; that of the path by default.
 
@@ -106,6 +124,7 @@ def fold(
         FileError: the file cannot be read.
         ModelError: it is no ONNX model, or damaged.
         UsageError: ``model`` is of another type.
+        VerificationError: a fold did not pass its check: a bug of bnfold's.
 
     Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), Algorithm 2, step 11.
     """
@@ -117,7 +136,7 @@ def fold(
         analysis = analysed(
             document, lambda index: plan(index, selection, assume_inference=assume_inference)
         )
-        return FoldResult(document, analysis)
+        return FoldResult(document, analysis, verify=verify)
 
 
 @contextlib.contextmanager
@@ -146,13 +165,14 @@ def explain(
 ) -> Report:
     """What ``fold`` would do: for each norm what it folds into, or why it stays.
 
-    Takes the arguments of ``fold``, raises what it raises, and writes nothing.
+    Takes the arguments of ``fold`` but ``verify``, raises what it raises, and writes nothing.
     """
     return fold(
         model,
         only=only,
         skip=skip,
         assume_inference=assume_inference,
+        verify=False,
         name=name,
         base_dir=base_dir,
     ).report
@@ -179,6 +199,83 @@ def check(
     """
     report = explain(model, assume_inference=assume_inference, name=name, base_dir=base_dir)
     return judged(report, allow, max_left)
+
+
+def verify(
+    original: Any,
+    folded: Any,
+    *,
+    feeds: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    dims: Mapping[str, int] | None = None,
+    trials: int = 1,
+    seed: int = 0,
+    max_ulp_noise: float = MULTIPLE,
+    rtol: float | None = None,
+    atol: float | None = None,
+    runtime: bool = True,
+    name: tuple[str, str] | None = None,
+    base_dir: StrPath | None = None,
+) -> VerifyReport:
+    """Whether two models are the same function, whoever made the second.
+
+    Both are evaluated in float64, whatever they store. They are the same if they differ, in every
+    output, in every channel, and in every part between tensors that both have, by no more than a
+    small multiple of what rounding the weights that differ once moves. Then both run in
+    onnxruntime, where the second must not be further from the float64 values than the first.
+
+    Args:
+        original, folded: as the model of ``fold``.
+        feeds: real data, input -> values in the shape of the input; or several of these.
+        inputs: values of single inputs, used in every drawn feed.
+        dims: sizes of symbolic dimensions.
+        trials: how often each kind of random data is drawn.
+        seed: of all random draws, not negative.
+        max_ulp_noise: how many units of rounding are still the same function.
+        rtol, atol: if one is given, the outputs are judged by
+            ``|folded - original| <= atol + rtol |original|`` instead, the other one being 0.
+        runtime: whether to run both models in onnxruntime.
+        name: what the report calls the two models; their paths by default.
+        base_dir: the folder of external data of both; those of the paths by default.
+
+    Returns:
+        A report with ``.is_same``, ``.verdict``, and where the models differ first.
+
+    Raises:
+        FileError: a file cannot be read.
+        ModelError: one is no ONNX model, is damaged, or cannot be evaluated.
+        UsageError: data does not fit the inputs or is missing, a number is out of range, or there
+            is no onnxruntime.
+    """
+    # The evaluator takes a while to import, and only this needs it.
+    from bnfold.checking.options import Closeness, Options
+    from bnfold.checking.verify import verify as verified
+
+    for label, value in (("max_ulp_noise", max_ulp_noise), ("rtol", rtol), ("atol", atol)):
+        if value is not None and not 0 <= value < math.inf:
+            raise UsageError(f"{label} is {value}: it has to be a number, and not negative")
+    if seed < 0 or trials < 0:
+        raise UsageError(f"seed is {seed} and trials is {trials}: they cannot be negative")
+    folder = Path(base_dir) if base_dir is not None else None
+    names = name or (None, None)
+    closeness = None
+    if rtol is not None or atol is not None:
+        closeness = Closeness(rtol or 0.0, atol or 0.0)
+    options = Options(
+        feeds=[feeds] if isinstance(feeds, Mapping) else list(feeds or ()),
+        inputs=dict(inputs or {}),
+        dims=dict(dims or {}),
+        trials=trials,
+        seed=seed,
+        multiple=max_ulp_noise,
+        closeness=closeness,
+        runtime=runtime,
+    )
+    return verified(
+        load(original, name=names[0], folder=folder),
+        load(folded, name=names[1], folder=folder),
+        options,
+    )
 
 
 def save(

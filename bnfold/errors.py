@@ -1,7 +1,7 @@
 """The exception tree, and the exit status that each class stands for.
 
 Status 0 is yes, 1 is no, 2 is could not (an exception of this file), 3 is a bug of bnfold's
-(any exception that is not of this file).
+(``VerificationError``, and any exception that is not of this file).
 """
 
 from __future__ import annotations
@@ -32,3 +32,9 @@ class FileError(BnfoldError):
 
 class UsageError(BnfoldError):
     """The arguments contradict each other or name something that does not exist."""
+
+
+class VerificationError(BnfoldError):
+    """A fold did not pass its own check, so nothing was written: a bug of bnfold's."""
+
+    exit_status = BUG

@@ -22,7 +22,18 @@ PACKAGE = ROOT / "bnfold"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import from the rooms below it, and from itself.
-ROOMS = ["cli", "api", "report", "folding", "onnxgraph", "algebra", "errors"]
+ROOMS = [
+    "cli",
+    "api",
+    "report",
+    "checking",
+    "reference",
+    "folding",
+    "onnxgraph",
+    "algebra",
+    "errors",
+]
+TOP = {("__init__",), ("__main__",), ("pytest_plugin",)}
 
 
 def room_of(module: str) -> str | None:
@@ -62,7 +73,7 @@ def test_public_names_are_documented(name: str) -> None:
 def test_imports_run_downward(path: Path) -> None:
     relative = path.relative_to(PACKAGE).with_suffix("").parts
     if relative[0] not in ROOMS:
-        assert relative in (("__init__",), ("__main__",))
+        assert relative in TOP
         return
     mine = ROOMS.index(relative[0])
     for module in imports_of(path):
@@ -71,8 +82,19 @@ def test_imports_run_downward(path: Path) -> None:
             assert ROOMS.index(room) >= mine, f"{path} imports {module} from above"
 
 
-def test_folding_needs_no_onnxruntime() -> None:
-    assert not any("onnxruntime" in module for path in SOURCES for module in imports_of(path))
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "reference").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_the_reference_shares_nothing_with_what_it_judges(path: Path) -> None:
+    rooms = {room_of(module) for module in imports_of(path)} & set(ROOMS)
+    assert rooms <= {"reference", "errors"}
+
+
+def test_onnxruntime_is_imported_in_one_module() -> None:
+    # Also in a text that a child process runs.
+    pattern = r"^\s*(import|from) onnxruntime\b|import_module\(.onnxruntime"
+    found = [path for path in SOURCES if re.search(pattern, path.read_text(), re.M)]
+    assert found == [PACKAGE / "checking" / "runtime.py"]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -85,7 +107,7 @@ def test_every_reason_stands_in_the_readme() -> None:
     assert rows == {code: f"{r.meaning} | {r.remedy}" for code, r in REASONS.items()}
 
 
-@pytest.mark.parametrize("command", ["fold", "explain", "check"])
+@pytest.mark.parametrize("command", ["fold", "explain", "check", "verify"])
 def test_every_command_stands_in_the_readme(command: str) -> None:
     assert f"bnfold {command}" in (ROOT / "README.md").read_text()
 
@@ -116,7 +138,7 @@ def test_no_machine_paths() -> None:
         assert not re.search(r"(^|[^\w.])/(home|root|tmp|work)/", path.read_text()), path
 
 
-@pytest.mark.parametrize("command", ["fold", "explain", "check"])
+@pytest.mark.parametrize("command", ["fold", "explain", "check", "verify"])
 def test_every_option_stands_in_the_docs(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bnfold", command, "--help"],

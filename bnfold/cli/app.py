@@ -10,6 +10,7 @@ from bnfold import __version__
 from bnfold.cli.check import check
 from bnfold.cli.explain import explain
 from bnfold.cli.fold import fold
+from bnfold.cli.verify import verify
 
 app = typer.Typer(
     name="bnfold",
@@ -41,3 +42,4 @@ def root(
 app.command(short_help="Fold every norm that can be folded.")(fold)
 app.command(short_help="Say what folds, and why the rest stays.")(explain)
 app.command(short_help="Status 1 if a foldable norm is left.")(check)
+app.command(short_help="Say whether two models are the same function.")(verify)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -22,9 +22,24 @@ from bnfold.report.as_json import document, dumps
 T = TypeVar("T")
 
 
+class Errors(dict[str, str]):
+    """Model -> message, for the models that failed.
+
+    Attributes:
+        status: with which the command ends: 2, or 3 if one of them is a bug of bnfold's.
+    """
+
+    status = COULD_NOT
+
+    def add(self, model: str, error: BnfoldError) -> None:
+        """Note why a model failed."""
+        self[model] = str(error)
+        self.status = max(self.status, error.exit_status)
+
+
 def over_all(
     entries: Sequence[Input], work: Callable[[Input], T], *, jobs: int = 1, quiet: bool = False
-) -> tuple[list[T], dict[str, str]]:
+) -> tuple[list[T], Errors]:
     """Do the same to every model; what fails for one does not stop the others.
 
     Args:
@@ -36,13 +51,13 @@ def over_all(
         The results in the order of ``entries``, and model -> message for those that failed.
     """
     results: dict[int, T] = {}
-    errors: dict[str, str] = {}
+    errors = Errors()
     with _progress(len(entries), quiet) as advance:
         for at, outcome in _outcomes(entries, work, jobs):
             try:
                 results[at] = outcome()
             except BnfoldError as error:
-                errors[entries[at].name] = str(error)
+                errors.add(entries[at].name, error)
             advance()
             if len(entries) > 1:
                 gc.collect()  # it is off, see bnfold.__main__; a model is many objects in cycles
@@ -129,14 +144,20 @@ def finish(
     command: str,
     models: Sequence[dict[str, Any]],
     texts: Sequence[str],
-    errors: dict[str, str],
+    errors: Errors,
     *,
     as_json: bool,
     quiet: bool = False,
     save_report: Path | None = None,
     to_stderr: bool = False,
+    files: Mapping[Path, bytes] | None = None,
 ) -> None:
-    """Print the report, save it where asked, and end with status 2 if a model failed."""
+    """Print the report, save it where asked, and end with status 2 or 3 if a model failed.
+
+    Args:
+        files: what else to write, all of it or nothing.
+    """
+    saved = dict(files or {})
     whole = dumps(document(command, models, errors)) if as_json or save_report else ""
     stream = sys.stderr if to_stderr else sys.stdout
     if as_json:
@@ -145,9 +166,12 @@ def finish(
         print("\n\n".join(texts), file=stream)
     stream.flush()
     if save_report is not None:
+        saved[save_report] = f"{whole}\n".encode(errors="backslashreplace")
+    if saved:
         with staging() as staged:
-            stage(staged, save_report, [f"{whole}\n".encode(errors="backslashreplace")])
+            for path, data in saved.items():
+                stage(staged, path, [data])
     for message in errors.values():
         print(f"bnfold: {message}", file=sys.stderr)
     if errors:
-        raise SystemExit(COULD_NOT)
+        raise SystemExit(errors.status)

@@ -13,6 +13,7 @@ from bnfold.cli.guard import guarded
 from bnfold.cli.options import AssumeInference, Json, Models, Only, Quiet, SaveReport, Skip
 
 if TYPE_CHECKING:
+    from bnfold.api import FoldResult
     from bnfold.cli.inputs import Input
     from bnfold.folding.outcome import Report
     from bnfold.onnxgraph.output import Form
@@ -42,6 +43,13 @@ def fold(
             help="Put large tensors into a data file, or all into the model; default: as it was.",
         ),
     ] = None,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Write without checking each fold first.")
+    ] = False,
+    verify_model: Annotated[
+        bool,
+        typer.Option("--verify-model", help="Also check the whole model, as 'verify' does."),
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     save_report: SaveReport = None,
@@ -56,6 +64,7 @@ def fold(
         from bnfold.report.as_json import report_json
         from bnfold.report.as_text import fold_text
 
+        _require_one_check(no_verify, verify_model, assume_inference)
         entries = inputs(models)
         targets = _targets(entries, output, in_place, output_dir)
         if not in_place:
@@ -68,6 +77,8 @@ def fold(
             assume_inference,
             {None: "keep", True: "external", False: "embed"}[external_data],  # type: ignore[arg-type]
             makes_folders=output_dir is not None,
+            verify=not no_verify,
+            verify_model=verify_model,
         )
         results, errors = over_all(entries, task, jobs=jobs, quiet=quiet)
         warn_of_unmatched([*task.only, *task.skip], [report for report, _ in results])
@@ -96,6 +107,8 @@ class _Task:
     assume_inference: bool
     form: Form
     makes_folders: bool
+    verify: bool
+    verify_model: bool
 
     def __call__(self, entry: Input) -> tuple[Report, str]:
         from bnfold import api
@@ -107,7 +120,10 @@ class _Task:
             only=self.only,
             skip=self.skip,
             assume_inference=self.assume_inference,
+            verify=self.verify,
         )
+        if self.verify_model:
+            _require_same(result)
         target = self.targets[entry.name]
         if target == STDOUT:
             result.write(sys.stdout.buffer, form=self.form)
@@ -118,6 +134,34 @@ class _Task:
         for path in result.stale:
             print(f"bnfold: note: {target} no longer reads {path}", file=sys.stderr)
         return result.report, target
+
+
+def _require_one_check(no_verify: bool, verify_model: bool, assume_inference: bool) -> None:
+    from bnfold.errors import UsageError
+
+    if no_verify and verify_model:
+        raise UsageError("--no-verify and --verify-model contradict each other")
+    if assume_inference and verify_model:
+        raise UsageError(
+            "--verify-model compares with the model as it is, in training mode: it cannot be "
+            "used with --assume-inference"
+        )
+
+
+def _require_same(result: FoldResult) -> None:
+    """Check the whole folded model before it is written.
+
+    Raises:
+        VerificationError: it is another function.
+    """
+    from bnfold.errors import VerificationError
+
+    # Folding needs no onnxruntime, and neither does its check.
+    found = result.verify(runtime=False)
+    if not found.is_same:
+        raise VerificationError(
+            f"{found.verdict}: this is a bug of bnfold's, and nothing was written; please report it"
+        )
 
 
 def _targets(

@@ -31,6 +31,15 @@ class Edits:
             edits = edits.inner.setdefault(step, Edits())
         return edits
 
+    def find(self, path: tuple[tuple[int, int], ...]) -> Edits | None:
+        """The edits of the message at the end of a path, or None where there are none."""
+        edits: Edits | None = self
+        for step in path:
+            if edits is None:
+                return None
+            edits = edits.inner.get(step)
+        return edits
+
     def copy(self) -> Edits:
         """Edits of their own, of the same pieces."""
         return Edits(

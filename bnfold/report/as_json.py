@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from bnfold import __version__
+from bnfold.checking.outcome import VerifyReport
 from bnfold.folding.outcome import Folded, Kept, Report
 from bnfold.folding.verdict import Verdict
 
@@ -21,7 +23,7 @@ def document(
     """The object that every command prints.
 
     Args:
-        command: ``fold``, ``explain`` or ``check``.
+        command: ``fold``, ``explain``, ``check`` or ``verify``.
         models: one entry for each model that was read.
         errors: model -> message, for those that could not be.
     """
@@ -36,7 +38,7 @@ def document(
 
 def dumps(value: Any) -> str:
     """One object, indented, with keys in a fixed order."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def report_json(report: Report, written: str | None = None) -> dict[str, Any]:
@@ -49,6 +51,7 @@ def report_json(report: Report, written: str | None = None) -> dict[str, Any]:
         "bytes": {"before": report.bytes_before, "after": report.bytes_after},
         "flushed": report.flushed,
         "inlined": list(report.inlined),
+        "checked": None if report.checked is None else asdict(report.checked),
         "norms": [_norm(norm) for norm in report.norms],
     }
 
@@ -64,6 +67,31 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
             "max_left": verdict.max_left,
         },
     }
+
+
+def verify_json(report: VerifyReport) -> dict[str, Any]:
+    """The one model of ``verify``: FOLDED, and what it was compared with.
+
+    Numbers that JSON does not have become the strings ``inf``, ``-inf`` and ``nan``.
+    """
+    fields: dict[str, Any] = _numbers(asdict(report))
+    verdict = {"ok": fields.pop("is_same"), "summary": fields.pop("verdict")}
+    return {
+        "model": fields.pop("folded"),
+        "original": fields.pop("original"),
+        "verdict": verdict,
+        **fields,
+    }
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _numbers(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_numbers(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(float(value))
+    return value
 
 
 def _norm(norm: Folded | Kept) -> dict[str, Any]:

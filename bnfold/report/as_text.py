@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterable
 
 from bnfold.folding.outcome import Folded, Kept, Report
 from bnfold.folding.verdict import Verdict
+from bnfold.report.lines import count, wrapped
 
-WIDTH = 80
 MOST_NAMES = 3
 """How many norms of one reason the summary of a fold names."""
 
@@ -25,13 +24,13 @@ def fold_text(report: Report, written: str | None) -> str:
     if report.kept:
         lines += ["  stays"]
         for code, norms in _by_code(report.kept).items():
-            lines += _wrapped(f"{code} ({len(norms)}): {norms[0].reason}", "    ")
+            lines += wrapped(f"{code} ({len(norms)}): {norms[0].reason}", "    ")
             if len(norms) > 1:
                 names = ", ".join(norm.norm for norm in norms[1 : MOST_NAMES + 1])
                 more = len(norms) - 1 - MOST_NAMES
                 also = f"also {names}" + (f" and {more} more" if more > 0 else "")
-                lines += _wrapped(also, "      ")
-            lines += _wrapped(f"To do: {norms[0].remedy}", "      ")
+                lines += wrapped(also, "      ")
+            lines += wrapped(f"To do: {norms[0].remedy}", "      ")
     lines += _notes(report)
     if written is not None:
         lines.append(f"  written to {written}")
@@ -46,30 +45,30 @@ def explain_text(report: Report) -> str:
         chain = f" ({' + '.join(norm.nodes)})" if len(norm.nodes) > 1 else ""
         if isinstance(norm, Folded):
             text = f"{norm.norm}{chain}{place}: folds into {norm.into} ({norm.operator})"
-            lines += _wrapped(text, "  ")
+            lines += wrapped(text, "  ")
         else:
-            lines += _wrapped(f"{norm.norm}{chain}{place}: stays ({norm.code})", "  ")
-            lines += _wrapped(f"{norm.reason}.", "      ")
-            lines += _wrapped(f"To do: {norm.remedy}", "      ")
+            lines += wrapped(f"{norm.norm}{chain}{place}: stays ({norm.code})", "  ")
+            lines += wrapped(f"{norm.reason}.", "      ")
+            lines += wrapped(f"To do: {norm.remedy}", "      ")
     return "\n".join(lines + _notes(report))
 
 
 def check_text(verdict: Verdict) -> str:
     """Yes or no, and the norms that made it a no."""
     report = verdict.report
-    left = f"{_count(verdict.left, 'batch norm')} left"
+    left = f"{count(verdict.left, 'batch norm')} left"
     if verdict.is_clean:
         return f"{report.model}: ok: nothing left to fold, {left}"
     lines = []
     if verdict.foldable:
-        lines.append(f"{report.model}: no: {_count(len(verdict.foldable), 'norm')} could be folded")
+        lines.append(f"{report.model}: no: {count(len(verdict.foldable), 'norm')} could be folded")
         for norm in verdict.foldable:
-            lines += _wrapped(f"{norm.norm}: folds into {norm.into} ({norm.operator})", "  ")
+            lines += wrapped(f"{norm.norm}: folds into {norm.into} ({norm.operator})", "  ")
     if verdict.max_left is not None and verdict.left > verdict.max_left:
         lines.append(f"{report.model}: no: {left}, at most {verdict.max_left} allowed")
         for kept in report.kept:
             if kept.kind == "batch-norm":
-                lines += _wrapped(f"{kept.norm}: stays ({kept.code}): {kept.reason}", "  ")
+                lines += wrapped(f"{kept.norm}: stays ({kept.code}): {kept.reason}", "  ")
     return "\n".join(lines)
 
 
@@ -82,10 +81,10 @@ def _headline(report: Report, *, done: bool = True) -> str:
     gone = total - report.batch_norms_after
     parts = []
     if total or not chains:
-        parts.append(f"{gone} of {_count(total, 'batch norm')} {verb}")
+        parts.append(f"{gone} of {count(total, 'batch norm')} {verb}")
     if chains:
         folded = sum(isinstance(norm, Folded) for norm in chains)
-        parts.append(f"{folded} of {_count(len(chains), 'constant chain')} {verb}")
+        parts.append(f"{folded} of {count(len(chains), 'constant chain')} {verb}")
     return ", ".join(parts)
 
 
@@ -93,12 +92,17 @@ def _facts(report: Report) -> list[str]:
     into = Counter(norm.operator for norm in report.folded)
     lines = []
     if into:
-        listed = ", ".join(f"{operator} {count}" for operator, count in into.most_common())
+        listed = ", ".join(f"{operator} {number}" for operator, number in into.most_common())
         lines.append(f"  into       {listed}")
     lines.append(f"  nodes      {report.nodes_before:,} -> {report.nodes_after:,}")
     lines.append(f"  bytes      {report.bytes_before:,} -> {report.bytes_after:,}")
-    flushed = _count(report.flushed, "value")
+    flushed = count(report.flushed, "value")
     lines.append(f"  flushed    {flushed} below the smallest normal number became zero")
+    if report.checked is None:
+        lines.append("  checked    no (--no-verify)")
+    elif report.checked.regions:
+        folds, most = count(report.checked.regions, "fold"), report.checked.max_ulp
+        lines.append(f"  checked    {folds} in float64, largest difference {most:.2f} ulp")
     return lines
 
 
@@ -107,13 +111,13 @@ def _notes(report: Report) -> list[str]:
     assumed = [norm.norm for norm in report.folded if norm.assumed_inference]
     if assumed:
         named = ", ".join(assumed[:MOST_NAMES]) + (" ..." if len(assumed) > MOST_NAMES else "")
-        lines += _wrapped(
-            f"note: {_count(len(assumed), 'training-mode norm')} read as inference: {named}", "  "
+        lines += wrapped(
+            f"note: {count(len(assumed), 'training-mode norm')} read as inference: {named}", "  "
         )
     if report.inlined:
-        lines += _wrapped(f"note: functions inlined: {', '.join(report.inlined)}", "  ")
+        lines += wrapped(f"note: functions inlined: {', '.join(report.inlined)}", "  ")
     for note in dict.fromkeys(note for norm in report.folded for note in norm.notes):
-        lines += _wrapped(f"note: {note}", "  ")
+        lines += wrapped(f"note: {note}", "  ")
     return lines
 
 
@@ -122,18 +126,3 @@ def _by_code(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
     for norm in kept:
         groups.setdefault(norm.code, []).append(norm)
     return groups
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=indent + "  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

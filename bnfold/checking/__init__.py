@@ -1,0 +1,1 @@
+"""Whether two models are the same function: feeds, the yardstick of rounding, verify."""

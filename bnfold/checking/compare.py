@@ -1,0 +1,202 @@
+"""Compare both sides of a region: weight by weight, the bias, and sums of many weights.
+
+The yardstick is exact, so that a right fold never fails. Each stored number is the float64 value
+rounded once, so it is off by half a unit in its last place at most. What that does to an output is
+what the operator makes of those halves. Beyond it only the rounding of float64 itself is allowed,
+which is a part of the sum of the magnitudes of all terms, whatever they cancel to.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bnfold.checking import steps as following
+from bnfold.checking.probes import Part, Probe
+from bnfold.checking.region import Bias, Region
+from bnfold.checking.steps import TINY
+from bnfold.checking.written import RegionError, Stream
+from bnfold.checking.yardstick import format_of, quanta
+from bnfold.onnxgraph.rewrite import NewTensor
+
+Array = npt.NDArray[Any]
+
+HALF = 0.5
+_MOST = HALF * (1 + 1e-6)
+"""Half a unit, and the rounding of the yardstick itself."""
+_EPS = 2.0**-52
+
+
+def largest_difference(region: Region) -> float:
+    """Compare a region; the largest difference in units in the last place of what is stored.
+
+    Raises:
+        RegionError: it is more than half a unit.
+    """
+    probe = region.probe
+    channels = probe.spread(np.ones(probe.channels))
+    weights = _Weights(
+        region,
+        following.slope(region.before, channels).reshape(-1),
+        following.slope(region.after, channels).reshape(-1),
+    )
+    sums = weights.swept()
+    bias = region.bias()
+    before = following.value(region.before, bias.before)
+    after = following.value(region.after, bias.after)
+    terms = following.size(region.before, np.abs(bias.before))
+    terms = terms + following.size(region.after, np.abs(bias.after))
+    rounding = _EPS * (8 + 6 * len(region.before))
+    units = bias.unit
+    for step, own in zip(region.after, region.units, strict=True):
+        units = np.abs(step.slope(units)) + own
+    found = _judged(probe, before, after, units, rounding * terms, "bias")
+    if probe.op_type == "Gemm":
+        # The rows differ by their C at most.
+        bias, before, after = Bias(*(side[:1] for side in bias)), before[:1], after[:1]
+        terms = terms[:1]
+    units = np.abs(following.slope(region.after, sums[2]))
+    # Each weight is below its unit times two to the number of its digits.
+    terms = 2.0 ** (format_of(region.weight.dtype).digits + 1) * units + 2 * terms
+    first = following.value(region.before, sums[0] + bias.before) - before
+    second = following.value(region.after, sums[1] + bias.after) - after
+    rounding += _EPS * probe.terms
+    allowed = rounding * terms
+    if (is_vague := weights.is_vague).any():
+        allowed = np.where(probe.spread(is_vague), np.inf, allowed)
+    rest = _judged(probe, first, second, units, allowed, "sum")
+    return min(max(weights.worst, found, rest), HALF)
+
+
+def _judged(
+    probe: Probe, before: Array, after: Array, units: Array, rounding: Array, what: str
+) -> float:
+    """The largest difference in units, beyond rounding in float64."""
+    if before.shape != after.shape:
+        raise RegionError(f"an output of shape {before.shape} becomes one of {after.shape}")
+    ratio = (np.abs(after - before) - rounding) / units
+    if (worst := float(ratio.max(initial=0.0))) <= _MOST:
+        return worst
+    # Numbers that are none: equal on both sides, or a failure.
+    is_same = (after == before) | (np.isnan(before) & np.isnan(after))
+    is_same |= np.abs(after - before) <= rounding
+    ratio = np.where(is_same, 0.0, np.nan_to_num(ratio, nan=np.inf))
+    worst = float(ratio.max(initial=0.0))
+    if worst <= _MOST:
+        return worst
+    at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
+    raise _wrong(what, int(at[probe.axis]), before[at], after[at], worst)
+
+
+def _wrong(what: str, channel: int, before: float, after: float, units: float) -> RegionError:
+    return RegionError(
+        f"channel {channel} would have a {what} of {after:.9g} in place of {before:.9g}, "
+        f"{units:.3g} ulp apart"
+    )
+
+
+class _Weights:
+    """Both sides of a weight, a block at a time: each one is the answer to an impulse.
+
+    Attributes:
+        worst: the largest difference in units so far.
+        is_vague: the channels whose factor is itself subnormal in float64.
+    """
+
+    def __init__(self, region: Region, before: Array, after: Array) -> None:
+        probe = region.probe
+        if before.size != probe.channels or after.size != probe.channels:
+            raise RegionError("a step has another number of channels than the operator")
+        self._region = region
+        self._probe: Probe = probe
+        self._new = region.new
+        self._factor = before / after
+        self.is_vague = (np.abs(self._factor) < TINY) & (self._factor != 0)
+        self._is_same = self._new is region.weight and bool((before == after).all())
+        # In units: a value is below two to the number of its digits.
+        kind = format_of(region.weight.dtype)
+        self._rounding = _EPS * (8 + 4 * len(region.before)) * 2.0**kind.digits
+        self._sizes: tuple[Array, Array] | None = None
+        if region.weight.dtype == np.float16:
+            self._sizes = np.zeros(probe.channels), np.zeros(probe.channels)
+        self.worst = 0.0
+
+    def swept(self) -> Array:
+        """Compare all weights, and return what the probe's data make of the weights before, those
+        after, and the units of those."""
+        region, probe, new = self._region, self._probe, self._new
+        stream = Stream(new) if isinstance(new, NewTensor) else None
+        total = probe.empty()
+        for part in probe.parts():
+            before = part.of(region.weight)
+            after = before
+            if stream is not None:
+                after = stream.take(before.shape)
+            elif not self._is_same and not isinstance(new, NewTensor):
+                after = part.of(new)
+            room, three = probe.stack(part)
+            shape = three.shape[1:]
+            three[0] = before.reshape(shape)
+            three[1] = after.reshape(shape)
+            three[2] = quanta(np.ascontiguousarray(after)).reshape(shape)
+            if not self._is_same:
+                self._compare(three, before.shape, part)
+            probe.run(room, part, total)
+        self._require_little_lost()
+        return probe.sides(total)
+
+    def _compare(self, three: Array, shape: tuple[int, ...], part: Part) -> None:
+        before, after, units = (side.reshape(shape) for side in three)
+        exact = before * self._probe.by_weight(self._factor, part)
+        if self._sizes is not None:
+            self._weigh(exact, after, part)
+        apart = np.subtract(after, exact, out=None if self._sizes else exact)
+        np.abs(apart, out=apart)
+        np.divide(apart, units, out=apart)
+        worst = float(apart.max(initial=0.0)) - self._rounding
+        if worst <= _MOST:
+            self.worst = max(self.worst, worst)
+            return
+        self._fail(before, after, units, part)
+
+    def _fail(self, before: Array, after: Array, units: Array, part: Part) -> None:
+        """Name the worst weight of a block, unless what is there is no number on both sides."""
+        exact = before * self._probe.by_weight(self._factor, part)
+        apart = np.abs(after - exact)
+        if self.is_vague.any():
+            apart = apart - _EPS * TINY * 8 * np.abs(before)
+        apart = apart / units - self._rounding
+        is_same = (after == exact) | (np.isnan(after) & np.isnan(exact))
+        apart = np.where(is_same, 0.0, np.nan_to_num(apart, nan=np.inf))
+        at = np.unravel_index(int(np.argmax(apart)), apart.shape)
+        if apart[at] > _MOST:
+            channel = int(self._channels(part, apart.shape)[at])
+            raise _wrong("weight", channel, exact[at], after[at], apart[at])
+
+    def _channels(self, part: Part, shape: tuple[int, ...]) -> Array:
+        numbers = self._probe.by_weight(np.arange(self._probe.channels), part)
+        return np.broadcast_to(numbers, shape)
+
+    def _weigh(self, exact: Array, after: Array, part: Part) -> None:
+        """Sum up, channel by channel, what there is and what became zero."""
+        assert self._sizes is not None
+        where = self._channels(part, exact.shape).ravel()
+        size = np.abs(exact).ravel()
+        lost = np.where(after.ravel() == 0, size, 0.0)
+        for total, values in zip(self._sizes, (size, lost), strict=True):
+            total += np.bincount(where, values, self._probe.channels)
+
+    def _require_little_lost(self) -> None:
+        """In float16 subnormals count: what became zero must be little in its channel."""
+        if self._sizes is None:
+            return
+        whole, lost = self._sizes
+        kind = format_of(np.dtype(np.float16))
+        most = np.maximum(kind.zero / 2, kind.eps * whole) * (1 + 1e-6)
+        for channel in np.flatnonzero(lost > most):
+            raise RegionError(
+                f"channel {channel} would lose weights of {lost[channel]:.9g} to zero, of "
+                f"{whole[channel]:.9g} in all"
+            )

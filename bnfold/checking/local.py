@@ -1,0 +1,287 @@
+"""Each part between tensors that both models share, judged on its own from equal values.
+
+An error in the first layer of fifty is as plain here as one in the last: nothing that follows can
+hide it, and rounding in the other layers does not count.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bnfold.checking.inputs import probes
+from bnfold.checking.measure import ARITHMETIC, ATTRIBUTES, Comparison, Worst
+from bnfold.checking.rounding import Move
+from bnfold.checking.side import Cone, Side
+from bnfold.checking.unlike import why_unlike
+from bnfold.errors import ModelError
+from bnfold.onnxgraph.graph import Node
+
+Array = npt.NDArray[Any]
+Values = Mapping[str, Array]
+
+DRAWS = ((2, 0.0), (8, 0.5), (32, 0.75))
+"""Draws of rounding for a tensor; more where the share of ``multiple`` reached is so much."""
+
+SMALL = 1 << 20
+"""Up to so many values in all tensors of a feed, single weights are tried in any dtype."""
+
+HOPELESS = 50.0
+"""So many times too far off, more draws cannot mend it."""
+
+LONGEST_DETOUR = 16
+"""How many tensors in a row may hold other values before both models meet again."""
+
+
+@dataclass(eq=False)
+class Judgement:
+    """What was found out about one shared tensor.
+
+    Attributes:
+        tensor: its name.
+        units: the largest difference over all feeds, as a multiple of what rounding moves.
+        worst: where that was; ``feed`` is the data.
+        is_same: whether it passed on every feed.
+        why: what is wrong, where units cannot say it.
+        through: shared tensors inside of its cones that are not taken as given.
+        depth: how many failed tensors in a row lead to it.
+        is_excused: whether it differs only because the models go different ways and meet again.
+    """
+
+    tensor: str
+    units: float = 0.0
+    worst: Worst | None = None
+    feed: str = ""
+    is_same: bool = True
+    why: str = ""
+    through: set[str] = field(default_factory=set)
+    depth: int = 0
+    is_excused: bool = False
+
+
+class Draws:
+    """The draws of rounding of both sides, made when they are first needed.
+
+    FOLDED's constants move by half a unit of the dtype that they are stored in. Those that only
+    ORIGINAL has move by a whole unit, which is what the few operations of a fold lose in arithmetic
+    of that dtype: whoever folds in the dtype of the model is right, whoever folds in a narrower one
+    is not.
+    """
+
+    def __init__(self, original: Side, folded: Side, seed: int) -> None:
+        self._original = original.changed(folded)
+        self._folded = folded.changed(original)
+        self._seed = seed
+        self._made: dict[int, tuple[Move, Move]] = {}
+        self.is_narrow = folded.narrow(self._folded)
+
+    def __getitem__(self, number: int) -> tuple[Move, Move]:
+        if number not in self._made:
+            self._made[number] = (
+                Move(self._original, (self._seed, number, 0), units=1.0),
+                Move(self._folded, (self._seed, number, 1)),
+            )
+        return self._made[number]
+
+
+class LocalCheck:
+    """Judges every tensor that both models share by name.
+
+    A tensor that differs is not taken as given any more, so the tensors after it are judged
+    from further back. Where they agree again, the models only went different ways (a name that
+    now holds the normalised values, a scale that moved into both branches of an Add).
+
+    Args:
+        multiple: how many units of rounding are still the same function.
+        pinned: tensors that are known to differ, and are taken as given nevertheless.
+    """
+
+    def __init__(
+        self,
+        original: Side,
+        folded: Side,
+        draws: Draws,
+        multiple: float,
+        seed: int,
+        pinned: Collection[str] = (),
+    ) -> None:
+        self._original, self._folded = original, folded
+        self._draws, self._multiple, self._seed = draws, multiple, seed
+        self._pinned = pinned
+        theirs = set(original.made)
+        self.shared = [name for name in folded.made if name in theirs]
+        self._trusted = set(self.shared) | (set(original.input_names) & set(folded.input_names))
+        self.judgements: dict[str, Judgement] = {}
+        self.evaluated: set[str] = set()
+        self.is_hopeless = False
+        self._parts: dict[str, tuple[Cone, Cone, bool]] = {}
+
+    def add_feed(self, name: str, values: dict[str, Array], *, with_probes: bool) -> None:
+        """Judge every shared tensor on one feed.
+
+        Args:
+            name: of the feed.
+            values: of ORIGINAL, for all shared tensors and inputs; those that are not arrays of
+                numbers are left out.
+            with_probes: whether to try zeros, and single channels, in front of each part too.
+        """
+        # Single weights need many runs: always where rounding is coarse, else in small models.
+        is_thorough = self._draws.is_narrow or sum(v.size for v in values.values()) <= SMALL
+        for missing in [name for name in self._trusted if name not in values]:
+            self._forget(missing)
+        for target in self.shared:
+            if target not in values or target in self._pinned:
+                continue
+            judgement = self.judgements.setdefault(target, Judgement(target))
+            ours, theirs, is_identical = self._part(target)
+            judgement.through |= theirs.through | ours.through
+            if is_identical:
+                continue
+            self.evaluated.add(target)
+            given = {cut: values[cut] for cut in ours.cut | theirs.cut}
+            self._judge(judgement, name, given, values[target])
+            if with_probes and judgement.is_same and ours.cut == theirs.cut:
+                for probe, inputs in probes(given, with_impulses=is_thorough):
+                    self._judge(judgement, f"{name}, {probe}", inputs, None)
+            if not judgement.is_same and target in self._trusted:
+                self._distrust(target)
+            if self.is_hopeless:
+                return
+
+    def failures(self) -> list[Judgement]:
+        """The tensors that differ and after which the models do not meet again, in order."""
+        outputs = set(self._original.output_names)
+        after: dict[str, list[Judgement]] = defaultdict(list)
+        for judgement in self.judgements.values():
+            for name in judgement.through:
+                after[name].append(judgement)
+        excused: dict[str, bool] = {}
+        for target in reversed(self.shared):
+            found = self.judgements.get(target)
+            if found is None or found.is_same:
+                excused[target] = True
+                continue
+            meets = all(j.is_same or excused.get(j.tensor, False) for j in after[target])
+            excused[target] = target not in outputs and meets and not self.is_hopeless
+            found.is_excused = excused[target]
+        return [self.judgements[name] for name in self.shared if not excused.get(name, True)]
+
+    def detours(self) -> list[str]:
+        """The tensors of one name that hold other values, though the models meet again after."""
+        self.failures()
+        return [name for name, judgement in self.judgements.items() if judgement.is_excused]
+
+    def part_of(self, target: str) -> tuple[Node, ...]:
+        """The nodes of ORIGINAL that make a tensor from those before it."""
+        return self._part(target)[0].nodes
+
+    def _distrust(self, target: str) -> None:
+        judgement = self.judgements[target]
+        before = [self.judgements[n] for n in judgement.through if n in self.judgements]
+        judgement.depth = 1 + max((j.depth for j in before if not j.is_same), default=0)
+        self.is_hopeless = judgement.depth >= LONGEST_DETOUR
+        self._forget(target)
+
+    def _forget(self, target: str) -> None:
+        """Take a tensor as given no more."""
+        self._trusted.discard(target)
+        self._parts = {
+            name: part
+            for name, part in self._parts.items()
+            if target not in part[0].cut and target not in part[1].cut
+        }
+
+    def _part(self, target: str) -> tuple[Cone, Cone, bool]:
+        """The cones of a tensor in ORIGINAL and FOLDED, and whether they are the same nodes."""
+        found = self._parts.get(target)
+        if found is None:
+            ours = self._original.cone(target, self._trusted)
+            theirs = self._folded.cone(target, self._trusted)
+            mine = self._original.signature(ours, target)
+            is_identical = mine is not None and mine == self._folded.signature(theirs, target)
+            found = self._parts[target] = (ours, theirs, is_identical)
+        return found
+
+    def _judge(
+        self, judgement: Judgement, feed: str, given: Values, expected: Array | None
+    ) -> None:
+        """Judge one tensor from given values.
+
+        Args:
+            expected: ORIGINAL's values, or None to compute them from ``given`` too.
+        """
+        target = judgement.tensor
+        try:
+            if expected is None:
+                expected = self._original.run(given, [target], seed=self._seed)[target]
+            found = self._folded.run(given, [target], seed=self._seed)[target]
+        except ModelError as error:
+            judgement.is_same, judgement.units = False, np.inf
+            judgement.feed, judgement.why = feed, str(error)
+            return
+        why = why_unlike(expected, found)
+        if why:
+            judgement.is_same, judgement.units = False, np.inf
+            judgement.feed, judgement.why = feed, f"{target} {why}"
+            return
+        comparison = Comparison(expected, found, self._floor(target))
+        if comparison.is_equal:
+            return
+        worst = self._measured(comparison, target, given, expected, found)
+        if worst.units > judgement.units or judgement.worst is None:
+            judgement.units, judgement.worst, judgement.feed = worst.units, worst, feed
+        if not worst.units <= self._multiple:
+            judgement.is_same = False
+
+    def _floor(self, target: str) -> float:
+        ours, theirs, _ = self._part(target)
+        return floor_of(self._original, ours.nodes, self._folded, theirs.nodes)
+
+    def _measured(
+        self, comparison: Comparison, target: str, given: Values, expected: Array, found: Array
+    ) -> Worst:
+        def draw(number: int) -> list[tuple[Array, Array]]:
+            moves = self._draws[number]
+            pairs = []
+            for side, move, unmoved in (
+                (self._original, moves[0], expected),
+                (self._folded, moves[1], found),
+            ):
+                if move.moves_anything:
+                    pairs.append(
+                        (side.run(given, [target], move, seed=self._seed)[target], unmoved)
+                    )
+            return pairs
+
+        return measured(comparison, draw, self._multiple)
+
+
+def floor_of(original: Side, ours: Iterable[Node], folded: Side, theirs: Iterable[Node]) -> float:
+    """What is no difference in any case, relative to the values."""
+    has_new = not folded.attributes(theirs) <= original.attributes(ours)
+    return ATTRIBUTES if has_new else ARITHMETIC
+
+
+def measured(
+    comparison: Comparison,
+    draw: Callable[[int], Sequence[tuple[Array, Array]]],
+    multiple: float,
+) -> Worst:
+    """The worst channel; takes more draws as long as chance could be the reason.
+
+    Args:
+        draw: gives the moved and unmoved values of draw number n.
+    """
+    worst = comparison.worst()
+    for most, suspicious in DRAWS:
+        if not suspicious * multiple <= worst.units <= HOPELESS * multiple and comparison.draws:
+            break
+        while comparison.draws < most:
+            comparison.add_draw(*draw(comparison.draws))
+        worst = comparison.worst()
+    return worst

@@ -1,0 +1,346 @@
+"""One of the two models, ready to be evaluated in pieces."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import AttributeProto, TensorProto, defs, helper
+
+from bnfold.checking.rounding import Move
+from bnfold.onnxgraph.constants import stored_tensor
+from bnfold.onnxgraph.graph import Node, Scope, Tensor
+from bnfold.onnxgraph.index import Index
+from bnfold.onnxgraph.load import Document
+from bnfold.onnxgraph.rewrite import all_tensors
+from bnfold.reference import Evaluator
+
+Array = npt.NDArray[Any]
+Values = Mapping[str, Array]
+
+_FLOATS = frozenset(
+    {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE}
+)
+# Inputs that decide about sizes: moving them would be another model, not another rounding.
+_SIZES = {
+    "Resize": frozenset({1, 2, 3}),
+    "Upsample": frozenset({1}),
+    "Range": frozenset({0, 1, 2}),
+}
+
+_BITS = {
+    number: 16 if name in ("FLOAT16", "BFLOAT16") else 32 if name == "FLOAT" else 8
+    for name, number in TensorProto.DataType.items()
+    if name.startswith(("FLOAT", "BFLOAT"))
+}
+# Operators that make whole numbers; a Cast only where it casts to them.
+_TO_INTEGERS = frozenset({"Cast", "Ceil", "Floor", "Round"})
+
+
+@dataclass(frozen=True)
+class Cone:
+    """What makes a tensor from tensors that are taken as given.
+
+    Attributes:
+        nodes: of the main graph, in topological order.
+        cut: the given tensors that it starts from.
+        through: the tensors of both models inside of it, which are not taken as given.
+    """
+
+    nodes: tuple[Node, ...]
+    cut: frozenset[str]
+    through: frozenset[str]
+
+
+class Side:
+    """A model, its graph, its constants, and its evaluator.
+
+    Attributes:
+        document, index: the model.
+        evaluator: evaluates it in float64.
+        made: the tensors of the main graph that depend on its inputs and that a node makes, in
+            topological order.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.index = Index(document)
+        self.evaluator = Evaluator(document.proto, read=document.tensors.array)
+        self._maker: dict[str, Node] = {}
+        self._position: dict[Node, int] = {}
+        self._reads: dict[Node, tuple[str, ...]] = {}
+        self._digests: dict[int, bytes] = {}
+        # Python wraps a message anew for each look unless somebody holds the wrapper.
+        self._held: list[onnx.TensorProto] = []
+        graph = document.proto.graph
+        self.overridable = _overridable(document.proto)
+        variable = {v.name for v in graph.input} - {t.name for t in graph.initializer}
+        variable |= set(self.overridable)
+        self.input_names = [v.name for v in graph.input if v.name in variable]
+        self.output_names = [v.name for v in graph.output]
+        self.made: list[str] = []
+        for position, node in enumerate(n for n in self.index.nodes if n.scope.owner is None):
+            self._position[node] = position
+            self._reads[node] = tuple(dict.fromkeys(_reads(node)))
+            is_variable = not variable.isdisjoint(self._reads[node])
+            for tensor in node.outputs:
+                if tensor is not None:
+                    self._maker[tensor.name] = node
+                    if is_variable:
+                        variable.add(tensor.name)
+                        self.made.append(tensor.name)
+        self._variable = variable
+        self._valued = self._with_values()
+
+    def run(
+        self, given: Values, wanted: Sequence[str], move: Move | None = None, *, seed: int = 0
+    ) -> dict[str, Array]:
+        """The values of some tensors; see ``bnfold.reference.Evaluator.run``."""
+        return self.evaluator.run(given, wanted, widen=move, seed=seed)
+
+    def floats(self) -> dict[int, bytes]:
+        """A digest of the content of each float constant, by the identity of its TensorProto."""
+        if not self._digests:
+            for _, tensor in all_tensors(self.document.proto):
+                if tensor.data_type in _FLOATS:
+                    self._held.append(tensor)
+                    self._digests[id(tensor)] = self._digest(tensor)
+            for sparse in self.document.proto.graph.sparse_initializer:
+                self._held.append(sparse.values)
+                self._digests[id(sparse.values)] = self._digest(sparse.values)
+        return self._digests
+
+    def narrow(self, constants: Collection[int]) -> bool:
+        """Whether one of these constants is stored in 16 bits."""
+        return any(
+            id(tensor) in constants
+            and tensor.data_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+            for _, tensor in all_tensors(self.document.proto)
+        )
+
+    def changed(self, other: Side) -> set[int]:
+        """The float constants whose content ``other`` does not have."""
+        theirs = set(other.floats().values())
+        sizes = self._that_decide_about_sizes()
+        return {
+            key
+            for key, digest in self.floats().items()
+            if digest not in theirs and key not in sizes
+        }
+
+    def cone(self, target: str, given: Collection[str]) -> Cone:
+        """What makes ``target`` from the tensors ``given``, which do not include it."""
+        seen: set[Node] = set()
+        cut: set[str] = set()
+        through: set[str] = set()
+        waiting = [target]
+        while waiting:
+            name = waiting.pop()
+            if name in given and name != target:
+                cut.add(name)
+                continue
+            node = self._maker.get(name)
+            if node is None:
+                if name in self._variable:
+                    cut.add(name)
+                continue
+            if name != target and name in self._variable:
+                through.add(name)
+            if node not in seen:
+                seen.add(node)
+                waiting += self._reads[node]
+        nodes = tuple(sorted(seen, key=self._position.__getitem__))
+        return Cone(nodes, frozenset(cut), frozenset(through))
+
+    def signature(self, cone: Cone, target: str) -> bytes | None:
+        """The same bytes for cones that are the same nodes on the same constants.
+
+        None where that cannot be told cheaply (subgraphs).
+        """
+        names: dict[str, bytes] = {}
+
+        def name_of(name: str) -> bytes:
+            if not name:
+                return b""
+            if name not in names:
+                names[name] = self._constant(name) or b"given " + name.encode()
+            return names[name]
+
+        for node in cone.nodes:
+            if node.subgraphs:
+                return None
+            parts = [node.op_type.encode(), node.domain.encode(), self._version(node)]
+            if node.op_type == "Constant" and node.domain == "":
+                for attribute in node.proto.attribute:
+                    if attribute.HasField("t"):
+                        parts.append(self._digest(attribute.t))
+                    else:
+                        parts.append(attribute.SerializeToString(deterministic=True))
+            else:
+                for attribute in sorted(node.proto.attribute, key=lambda a: str(a.name)):
+                    if attribute.HasField("t"):
+                        return None
+                    parts.append(attribute.SerializeToString(deterministic=True))
+            parts += [name_of(name) for name in node.proto.input]
+            whole = _hashed(parts)
+            for at, name in enumerate(node.proto.output):
+                if name:
+                    names[name] = _hashed([whole, str(at).encode()])
+        return names.get(target)
+
+    def narrowest_cast(self) -> tuple[int, str]:
+        """How many bits the narrowest float has that data is cast to, and the node; 64 for none.
+
+        Casts of constants do not count: there they only say how a weight is stored.
+        """
+        found = 64, ""
+        for node in self.index.nodes:
+            if node.op_type == "Cast" and node.domain == "" and node.inputs[0] in self._valued:
+                bits = _BITS.get(node.integer("to", 0), 64)
+                found = min(found, (bits, node.label))
+        return found
+
+    def narrowest_float(self) -> int:
+        """How many bits the narrowest float has that the model stores, is given or casts to."""
+        proto = self.document.proto
+        types = {tensor.data_type for _, tensor in all_tensors(proto)}
+        types |= {v.type.tensor_type.elem_type for v in (*proto.graph.input, *proto.graph.output)}
+        return min([self.narrowest_cast()[0], *(_BITS.get(kind, 64) for kind in types)])
+
+    def attributes(self, nodes: Iterable[Node]) -> set[tuple[str, str, tuple[float, ...]]]:
+        """The numbers that some nodes have as attributes, with operator and name."""
+        return {
+            (node.op_type, attribute.name, (attribute.f, *attribute.floats))
+            for node in nodes
+            for attribute in node.proto.attribute
+            if attribute.type in (AttributeProto.FLOAT, AttributeProto.FLOATS)
+        }
+
+    def dtype_of_output(self, name: str) -> str:
+        """``float32``, ``int64``...: the element type that the model declares, or ``unknown``."""
+        for value in self.document.proto.graph.output:
+            if value.name == name and value.type.tensor_type.elem_type:
+                return str(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name)
+        return "unknown"
+
+    def _constant(self, name: str) -> bytes | None:
+        tensor = self.index.main.tensors.get(name)
+        if tensor is None or tensor.initializer is None or name in self._variable:
+            return None
+        key = id(tensor.initializer)
+        return self.floats().get(key) or self._digest(tensor.initializer)
+
+    def _digest(self, tensor: onnx.TensorProto) -> bytes:
+        hashed = hashlib.blake2b(digest_size=16)
+        hashed.update(repr((tensor.data_type, tuple(tensor.dims))).encode())
+        values = self.document.tensors.array(tensor)
+        if values.dtype == object:
+            hashed.update(repr(values.tolist()).encode())
+        else:
+            hashed.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+        return hashed.digest()
+
+    def _version(self, node: Node) -> bytes:
+        for entry in self.document.proto.opset_import:
+            domain = "" if entry.domain == "ai.onnx" else entry.domain
+            if domain == node.domain:
+                try:
+                    schema = defs.get_schema(node.op_type, int(entry.version), domain)
+                except defs.SchemaError:
+                    return str(entry.version).encode()
+                return str(schema.since_version).encode()
+        return b""
+
+    def _that_decide_about_sizes(self) -> set[int]:
+        """Constants that sizes and other integers are computed from, before any value is read."""
+        found = set()
+        for tensor in self._stored_tensors():
+            stored = stored_tensor(tensor)
+            if stored is not None and self._leads_to_integers(tensor):
+                found.add(id(stored))
+        return found
+
+    def _stored_tensors(self) -> Iterator[Tensor]:
+        for scope in self.index.scopes:
+            for tensor in scope.tensors.values():
+                if tensor.initializer is not None or tensor.producer is not None:
+                    yield tensor
+
+    def _leads_to_integers(self, constant: Tensor) -> bool:
+        waiting, seen = [constant], {constant}
+        while waiting:
+            tensor = waiting.pop()
+            for node in tensor.readers:
+                places = _SIZES.get(node.op_type)
+                if places and any(t is tensor and at in places for at, t in enumerate(node.inputs)):
+                    return True
+                made = node.outputs[0]
+                if made is None or made in self._valued or made in seen:
+                    continue
+                if node.op_type in _TO_INTEGERS:
+                    target = node.integer("to", TensorProto.INT64)
+                    if target not in _FLOATS:
+                        return True
+                seen.add(made)
+                waiting.append(made)
+        return False
+
+    def _with_values(self) -> set[Tensor]:
+        """The tensors that depend on the values of inputs, not just on their shapes."""
+        valued = {t for name in self._variable if (t := self.index.main.tensors.get(name))}
+        valued = {tensor for tensor in valued if tensor.producer is None}
+        for node in self.index.nodes:
+            if node.op_type not in ("Shape", "Size"):
+                reads = [*node.inputs, *(s.find(n) for s in node.subgraphs for n in _inner(s))]
+                if any(tensor in valued for tensor in reads) or node.scope.owner is not None:
+                    valued.update(tensor for tensor in node.outputs if tensor is not None)
+        return valued
+
+
+def _overridable(proto: onnx.ModelProto) -> list[str]:
+    """Initializers that are graph inputs too, which a caller may replace from IR version 4 on."""
+    if proto.ir_version < 4:
+        return []
+    stored = {tensor.name for tensor in proto.graph.initializer}
+    return [value.name for value in proto.graph.input if value.name in stored]
+
+
+def _reads(node: Node) -> Iterable[str]:
+    """The tensors of the main graph that a node reads, the bodies inside of it included."""
+    for tensor in node.inputs:
+        if tensor is not None:
+            yield tensor.name
+    waiting = list(node.subgraphs)
+    while waiting:
+        scope = waiting.pop()
+        for value in scope.graph.output:
+            tensor = scope.find(value.name)
+            if tensor is not None and tensor.scope.owner is None:
+                yield tensor.name
+        for inner in scope.nodes:
+            for tensor in inner.inputs:
+                if tensor is not None and tensor.scope.owner is None:
+                    yield tensor.name
+            waiting += inner.subgraphs
+
+
+def _inner(scope: Scope) -> Iterator[str]:
+    waiting = [scope]
+    while waiting:
+        inner = waiting.pop()
+        for node in inner.nodes:
+            yield from (tensor.name for tensor in node.inputs if tensor is not None)
+            waiting += node.subgraphs
+
+
+def _hashed(parts: Iterable[bytes]) -> bytes:
+    hashed = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        hashed.update(len(part).to_bytes(8, "little"))
+        hashed.update(part)
+    return hashed.digest()

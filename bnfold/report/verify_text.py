@@ -1,0 +1,210 @@
+"""The report of ``bnfold verify`` as text."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+from bnfold.checking.outcome import (
+    Difference,
+    NormCheck,
+    OutputCheck,
+    RuntimeCheck,
+    VerifyReport,
+)
+from bnfold.report.lines import WIDTH, count, wrapped
+
+FACT = 11
+"""Columns of the word before a fact."""
+DIGITS = 4
+"""Significant digits of a value; two that differ are shown with as many as it takes."""
+
+
+def verify_text(report: VerifyReport) -> str:
+    """Whether two models are the same function, where they differ, and how that was found out."""
+    lines = wrapped(f"{report.folded}: {report.verdict}", "")
+    for text in report.interface:
+        if text not in report.verdict:
+            lines += wrapped(text, "  ")
+    if report.difference is not None:
+        lines += wrapped(place(report.difference), "  ")
+    lines += _outputs(report.outputs)
+    lines += _norms(report.norms)
+    if report.runtime is not None:
+        lines += _runtime(report.runtime)
+    for note in report.notes:
+        lines += wrapped(f"note: {note}", "  ")
+    return "\n".join(lines + _work(report))
+
+
+def place(difference: Difference) -> str:
+    """Where two models differ first, in one sentence."""
+    where = f"tensor {difference.tensor}"
+    if difference.channel is not None:
+        axis = f" of axis {difference.axis}" if difference.axis not in (None, 1) else ""
+        where += f", channel {difference.channel}{axis}"
+    if difference.norm is not None:
+        where += f", which belongs to norm {difference.norm}"
+    original, folded = _apart(difference.original, difference.folded)
+    return (
+        f"first differs at {where}: {folded} instead of {original} "
+        f"({_rounding(difference.units)}) on feed {difference.feed!r}"
+    )
+
+
+def output_sentence(output: OutputCheck) -> str:
+    """How far one output differs, in one sentence."""
+    why = output.why or ("the same" if output.is_same else "not the same")
+    agreement = _percent(output.argmax_agreement)
+    argmax = f", largest channel agrees at {agreement}" if agreement else ""
+    return (
+        f"output {output.name} ({output.dtype}): {why}; largest difference {output.max_abs:.3g}, "
+        f"relative {output.max_relative:.3g}, {_rounding(output.units)}, "
+        f"SNR {_decibel(output.snr_db)}{argmax}"
+    )
+
+
+def norm_sentence(norm: NormCheck) -> str:
+    """What became of one norm, in one sentence."""
+    if norm.tensor is None:
+        return f"norm {norm.norm}: not judged at any tensor"
+    same = "the same" if norm.is_same else "not the same"
+    return f"norm {norm.norm}: {same} at tensor {norm.tensor} ({_rounding(norm.units)})"
+
+
+def units(value: float) -> str:
+    """A multiple of what one rounding explains, such as ``1.1x``."""
+    if not math.isfinite(value):
+        return str(value)
+    if abs(value) < 10:
+        return f"{value:.1f}x"
+    return f"{value:,.0f}x" if abs(value) < 1e6 else f"{value:.1e}x"
+
+
+def runtime_table(runtime: RuntimeCheck) -> list[str]:
+    """The distance of both models from the truth, one row for each output."""
+    rows = [
+        (
+            output.name,
+            f"{output.original_error:.3g}",
+            f"{output.folded_error:.3g}",
+            f"{output.allowed:.3g}",
+            "yes" if output.is_close else "no",
+        )
+        for output in runtime.outputs
+    ]
+    return (
+        _table(("output", "error before", "error after", "allowed", "close"), rows) if rows else []
+    )
+
+
+def _outputs(outputs: Sequence[OutputCheck]) -> list[str]:
+    if not outputs:
+        return []
+    rows = [
+        (
+            output.name,
+            f"{output.max_abs:.3g}",
+            f"{output.max_relative:.3g}",
+            units(output.units),
+            _decibel(output.snr_db),
+            _percent(output.argmax_agreement) or "-",
+        )
+        for output in outputs
+    ]
+    lines = _table(("output", "max abs", "max relative", "units", "SNR", "argmax"), rows)
+    for output in outputs:
+        if not output.is_same:
+            lines += wrapped(f"output {output.name}: {output.why or 'not the same'}", "  ")
+    return lines
+
+
+def _norms(norms: Sequence[NormCheck]) -> list[str]:
+    if not norms:
+        return []
+    same = sum(norm.is_same and norm.tensor is not None for norm in norms)
+    unjudged = sum(norm.is_same and norm.tensor is None for norm in norms)
+    more = f", {unjudged:,} not judged" if unjudged else ""
+    lines = _fact("norms", f"{same:,} of {len(norms):,} the same{more}")
+    for norm in norms:
+        if not norm.is_same:
+            lines += wrapped(norm_sentence(norm), "    ")
+    return lines
+
+
+def _runtime(runtime: RuntimeCheck) -> list[str]:
+    return _fact("runtime", runtime.summary) + ([] if runtime.is_good else runtime_table(runtime))
+
+
+def _work(report: VerifyReport) -> list[str]:
+    lines = _fact("original", report.original)
+    if report.method == "none":
+        return lines + _fact("judged", "the interface; nothing was computed")
+    how = f"the outputs in {report.method}"
+    if report.tensors_checked:
+        most = f"up to {units(report.multiple)} rounding is the same function"
+        how = f"{count(report.tensors_checked, 'tensor')} in {report.method}; {most}"
+    lines += _fact("judged", how)
+    return lines + _fact("feeds", f"{', '.join(report.feeds) or 'none'}; seed {report.seed}")
+
+
+def _fact(word: str, text: str) -> list[str]:
+    first, *rest = wrapped(text, "  " + " " * FACT) or [""]
+    return [f"  {word:<{FACT}}{first.strip()}", *rest]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of numbers behind a column of names.
+
+    A name that is too long for its column stands on a line of its own, and is not cut.
+    """
+    widths = [
+        max(map(len, column)) for column in zip(head[1:], *(r[1:] for r in rows), strict=True)
+    ]
+    most = WIDTH - 2 - sum(width + 2 for width in widths)
+    names = [" ".join(row[0].split()) for row in rows]
+    first = max(len(head[0]), *(w for w in map(_columns, names) if w <= most), 0)
+
+    def line(name: str, cells: Sequence[str]) -> str:
+        numbers = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        return f"  {name}{' ' * (first - _columns(name))}{numbers}"
+
+    lines = [line(head[0], head[1:])]
+    for name, row in zip(names, rows, strict=True):
+        if _columns(name) > most:
+            lines.append(f"  {name}")
+            name = ""
+        lines.append(line(name, row[1:]))
+    return lines
+
+
+def _rounding(value: float) -> str:
+    return f"{units(value)} rounding" if math.isfinite(value) else "beyond any rounding"
+
+
+def _columns(text: str) -> int:
+    """How many columns a terminal takes for a text."""
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+
+
+def _apart(original: float, folded: float) -> tuple[str, str]:
+    """Two values with so many digits that they read differently, if they are different."""
+    for digits in range(DIGITS, 18):
+        texts = f"{original:.{digits}g}", f"{folded:.{digits}g}"
+        if texts[0] != texts[1]:
+            return texts
+    return f"{original:.{DIGITS}g}", f"{folded:.{DIGITS}g}"
+
+
+def _decibel(value: float) -> str:
+    return f"{value:.1f} dB"
+
+
+def _percent(share: float | None) -> str:
+    """A share as a percentage that says 100 only if it is all."""
+    if share is None:
+        return ""
+    text = f"{100 * share:.2f} %"
+    return "99.99 %" if share < 1 and text == "100.00 %" else text
