@@ -1,6 +1,8 @@
 """bnfold removes batch normalisation from trained ONNX models without changing what they compute.
 
 Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), Algorithm 2, step 11.
+
+PYTEST_DONT_REWRITE: a program may import bnfold before it starts pytest, which loads our fixtures.
 """
 
 from __future__ import annotations

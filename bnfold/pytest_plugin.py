@@ -2,6 +2,8 @@
 
 pytest loads this file by itself where bnfold is installed (``-p no:bnfold`` leaves it out). Until
 a test asks for a fixture and calls it, neither onnx nor NumPy is imported.
+
+PYTEST_DONT_REWRITE: there are no assertions here, and bnfold may be imported before pytest starts.
 """
 
 from __future__ import annotations

@@ -158,6 +158,20 @@ STATISTICS = {
     "float32 weight overflows": Row(
         "beyond-dtype", ("c", "channel 0", "weight"), PLAIN, change=values(g=3e38, v=1e-4, w=1)
     ),
+    "a factor below float64": Row(
+        "beyond-dtype",
+        ("y", "channel 1", "scale 1.8e-283", "1.7e+107", "2.22507e-308"),
+        PLAIN,
+        dtype="double",
+        change=values(g=[1, 1.8e-283, 0, 1], v=[1, 1.7e107, 1, 1], w=1e273),
+    ),
+    "a subnormal factor": Row(
+        "beyond-dtype",
+        ("y", "channel 2"),
+        PLAIN,
+        dtype="double",
+        change=values(g=[1, 0, -1e-300, 1], v=[1, 1, 1e20, 1]),
+    ),
     "attribute of the norm": Row(
         "unknown-attribute",
         ("y", "data_format"),

@@ -172,3 +172,24 @@ def test_the_part_of_a_chain_that_can_be_stored_folds() -> None:
     assert [kept.code for kept in result.report.kept] == ["beyond-dtype"]
     weight = constant(result.model, result.model.graph.node[0].input[1])
     assert (weight == 2).all()
+
+
+@pytest.mark.parametrize(("name", "small", "fitting"), [("float", 1e-36, 8), ("double", 1e-200, 1)])
+def test_a_product_too_small_for_float64_is_not_made(name: str, small: float, fitting: int) -> None:
+    """The factors before it fold; the one that goes below the smallest normal number stays."""
+    muls = "".join(f"  t{n + 1} = Mul (t{n}, k)" for n in range(fitting + 1))
+    body = f"t0 = Conv (x, w, bias){muls}  y = Relu (t{fitting + 1})"
+    model = with_values(conv(body, name), w=1, k=small, bias=0)
+    result = bnfold.fold(model)
+    (kept,) = result.report.kept
+    assert kept.code == "beyond-dtype"
+    assert "channel 0 of t0 would be multiplied by" in kept.reason
+    assert "2.22507e-308" in kept.reason
+    assert [node.op_type for node in result.model.graph.node] == ["Conv", "Mul", "Relu"]
+
+
+def test_a_factor_of_zero_is_a_channel_of_zeros() -> None:
+    model = with_values(conv(ONE, "double"), w=1e273, g=[0, 0.0, -0.0], b=0, m=0, v=1.7e107)
+    weight, _, report = folded(model)
+    assert not weight.any()
+    assert report.flushed == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -18,6 +20,8 @@ from bnfold.report.verify_text import verify_text
 from tests.support_reports import DIFFERENT, SAME
 
 pytest_plugins = "pytester"
+
+ROOT = Path(__file__).parent.parent
 
 FOLDABLE = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[1,2,4,4] x) => (float[1,3,4,4] y)
@@ -165,11 +169,37 @@ def test_pytest_finds_it_by_itself(pytester: pytest.Pytester) -> None:
     pytester.runpytest_subprocess("-p", "no:bnfold").assert_outcomes(errors=1)
 
 
+@pytest.mark.parametrize("imported", ["bnfold", "bnfold.pytest_plugin"])
+def test_a_suite_may_start_after_bnfold_was_imported(tmp_path: Path, imported: str) -> None:
+    # As pip lays it out: an editable install lists no modules, so pytest marks none there.
+    shutil.copytree(ROOT / "bnfold", tmp_path / "site" / "bnfold")
+    info = tmp_path / "site" / "bnfold-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bnfold\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[pytest11]\nbnfold = bnfold.pytest_plugin\n")
+    (info / "RECORD").write_text("bnfold/__init__.py,,\nbnfold/pytest_plugin.py,,\n")
+    (tmp_path / "test_it.py").write_text("def test_asks(assert_same_function): pass\n")
+    code = f"""
+import sys, {imported}
+assert bnfold.__file__.startswith(sys.argv[1])
+import pytest
+sys.exit(pytest.main(["-W", "error", "-p", "no:cacheprovider", "test_it.py"]))"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
 def test_bnfold_needs_no_pytest() -> None:
     code = (
         "import sys; sys.modules['pytest'] = None\n"
         "import bnfold.api, bnfold.cli.app\n"
         "assert 'bnfold.pytest_plugin' not in sys.modules"
     )
-    root = Path(__file__).parent.parent
-    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -22,6 +22,7 @@ from tests import (
 )
 from tests.support_cases import Case
 from tests.support_models import DTYPES, Array, norm_parameters, with_values
+from tests.support_numerics import ONE, conv
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = sorted((ROOT / "sample_models").glob("*.onnx"))
@@ -171,6 +172,21 @@ def test_a_right_fold_never_fails(name: str, dtype: str, seed: int, spread: int)
     report = bnfold.fold(with_values(model, **changed)).report
     assert report.checked is not None
     assert report.checked.max_ulp <= 0.5
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_model_that_overflows_on_its_way_is_no_wrong_fold(seed: int) -> None:
+    """Where float64 cannot hold what ORIGINAL computes, the rest of the fold is checked."""
+    body = ONE if seed % 2 else "c = Conv (x, w, bias)  d = Mul (c, k)  y = Mul (d, l)"
+    generator = np.random.default_rng(seed)
+    reach = {"w": 300, "bias": 300, "k": 150, "l": 300}
+    model = conv(body, "double", seed=seed)
+    changed = {}
+    for tensor in model.graph.initializer:
+        power = generator.uniform(-1, 1, tuple(tensor.dims)) * reach.get(tensor.name, 300)
+        changed[tensor.name] = 10.0**power
+    report = bnfold.fold(with_values(model, **changed)).report
+    assert report.folded or report.kept[0].code == "beyond-dtype"
 
 
 def test_the_report_says_what_was_checked(tmp_path: Path) -> None:

@@ -87,6 +87,20 @@ def test_text_of_another_interface() -> None:
     assert "feeds" not in text
 
 
+def test_text_says_by_what_was_judged() -> None:
+    judged = {
+        case: " ".join(
+            re.findall(r"(?s)judged +(.*?)\n  feeds", verify_text(REPORTS[case]))[0].split()
+        )
+        for case in ("same", "onnxruntime", "a tolerance")
+    }
+    assert judged == {
+        "same": "41 tensors in float64; up to 8.0x rounding is the same function",
+        "onnxruntime": "41 tensors in onnxruntime; up to 8.0x rounding is the same function",
+        "a tolerance": "the outputs in float64; within 0 + 0.001 |original|",
+    }
+
+
 def test_long_and_wide_names_keep_the_columns_straight() -> None:
     names = ["y", LONG, "größe", "出力" * 5, "two\nlines", "出力" * 30]
     checks = tuple(OutputCheck(name, "float32", True, 0.0, 0.0, 0.0, inf, None) for name in names)
@@ -178,6 +192,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "another number": {"multiple": "many"},
     "no answer": {"verdict": {"summary": "yes"}},
     "a field of a fold": {"norms": [{"outcome": "kept"}]},
+    "a negative tolerance": {"rtol": -1.0},
 }
 
 

@@ -12,6 +12,9 @@ from bnfold.algebra.affine import Array, Float64Array
 
 BFLOAT16: np.dtype[np.generic] = np.dtype(ml_dtypes.bfloat16)
 
+TINY = float(np.finfo(np.float64).tiny)
+"""The smallest normal number of float64: a factor below it has lost digits, or all of them."""
+
 
 def _finfo(dtype: npt.DTypeLike) -> Any:
     return ml_dtypes.finfo(np.dtype(dtype))  # type: ignore[no-untyped-call]

@@ -52,11 +52,14 @@ def largest_difference(region: Region) -> float:
     units = bias.unit
     for step, own in zip(region.after, region.units, strict=True):
         units = np.abs(step.slope(units)) + own
-    found = _judged(probe, before, after, units, rounding * terms, "bias")
+    # All terms are numbers, but float64 cannot hold what the model makes of them on its way.
+    is_number = np.isfinite(bias.before) & _has_numbers(region)
+    overflows = is_number & ~np.isfinite(before)
+    found = _judged(probe, before, after, units, rounding * terms, overflows, "bias")
     if probe.op_type == "Gemm":
         # The rows differ by their C at most.
         bias, before, after = Bias(*(side[:1] for side in bias)), before[:1], after[:1]
-        terms = terms[:1]
+        terms, is_number = terms[:1], is_number[:1]
     units = np.abs(following.slope(region.after, sums[2]))
     # Each weight is below its unit times two to the number of its digits.
     terms = 2.0 ** (format_of(region.weight.dtype).digits + 1) * units + 2 * terms
@@ -66,14 +69,31 @@ def largest_difference(region: Region) -> float:
     allowed = rounding * terms
     if (is_vague := weights.is_vague).any():
         allowed = np.where(probe.spread(is_vague), np.inf, allowed)
-    rest = _judged(probe, first, second, units, allowed, "sum")
+    # Weights that are no numbers were compared one by one.
+    overflows = is_number & ~np.isfinite(first)
+    rest = _judged(probe, first, second, units, allowed, overflows, "sum")
     return min(max(weights.worst, found, rest), HALF)
 
 
+def _has_numbers(region: Region) -> bool:
+    """Whether no constant of the model's own steps is NaN or infinite."""
+    return all(np.isfinite(c).all() for step in region.before for c in step.constants)
+
+
 def _judged(
-    probe: Probe, before: Array, after: Array, units: Array, rounding: Array, what: str
+    probe: Probe,
+    before: Array,
+    after: Array,
+    units: Array,
+    rounding: Array,
+    overflows: Array,
+    what: str,
 ) -> float:
-    """The largest difference in units, beyond rounding in float64."""
+    """The largest difference in units, beyond rounding in float64.
+
+    Args:
+        overflows: where ``before`` is no number, and nothing is to be learnt from that.
+    """
     if before.shape != after.shape:
         raise RegionError(f"an output of shape {before.shape} becomes one of {after.shape}")
     ratio = (np.abs(after - before) - rounding) / units
@@ -81,7 +101,7 @@ def _judged(
         return worst
     # Numbers that are none: equal on both sides, or a failure.
     is_same = (after == before) | (np.isnan(before) & np.isnan(after))
-    is_same |= np.abs(after - before) <= rounding
+    is_same |= (np.abs(after - before) <= rounding) | overflows
     ratio = np.where(is_same, 0.0, np.nan_to_num(ratio, nan=np.inf))
     worst = float(ratio.max(initial=0.0))
     if worst <= _MOST:

@@ -6,17 +6,18 @@ hide it, and rounding in the other layers does not count.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bnfold.checking.draws import Draws, floor_of, measured
 from bnfold.checking.inputs import probes
-from bnfold.checking.measure import ARITHMETIC, ATTRIBUTES, Comparison, Worst
-from bnfold.checking.rounding import Move
+from bnfold.checking.measure import Comparison, Worst
 from bnfold.checking.side import Cone, Side
 from bnfold.checking.unlike import why_unlike
 from bnfold.errors import ModelError
@@ -25,14 +26,11 @@ from bnfold.onnxgraph.graph import Node
 Array = npt.NDArray[Any]
 Values = Mapping[str, Array]
 
-DRAWS = ((2, 0.0), (8, 0.5), (32, 0.75))
-"""Draws of rounding for a tensor; more where the share of ``multiple`` reached is so much."""
-
 SMALL = 1 << 20
 """Up to so many values in all tensors of a feed, single weights are tried in any dtype."""
 
-HOPELESS = 50.0
-"""So many times too far off, more draws cannot mend it."""
+GROSS = 1000.0
+"""So many times too far off, a tensor holds something else, not the same with an error."""
 
 LONGEST_DETOUR = 16
 """How many tensors in a row may hold other values before both models meet again."""
@@ -50,6 +48,9 @@ class Judgement:
         why: what is wrong, where units cannot say it.
         through: shared tensors inside of its cones that are not taken as given.
         depth: how many failed tensors in a row lead to it.
+        may_be_detour: whether it can be no error but another way to the same values: what a name
+            was given to, or a channel's scale and shift, is another, plainly.
+        is_confirmed: whether FOLDED was seen to need the other values.
         is_excused: whether it differs only because the models go different ways and meet again.
     """
 
@@ -61,32 +62,9 @@ class Judgement:
     why: str = ""
     through: set[str] = field(default_factory=set)
     depth: int = 0
+    may_be_detour: bool = True
+    is_confirmed: bool = False
     is_excused: bool = False
-
-
-class Draws:
-    """The draws of rounding of both sides, made when they are first needed.
-
-    FOLDED's constants move by half a unit of the dtype that they are stored in. Those that only
-    ORIGINAL has move by a whole unit, which is what the few operations of a fold lose in arithmetic
-    of that dtype: whoever folds in the dtype of the model is right, whoever folds in a narrower one
-    is not.
-    """
-
-    def __init__(self, original: Side, folded: Side, seed: int) -> None:
-        self._original = original.changed(folded)
-        self._folded = folded.changed(original)
-        self._seed = seed
-        self._made: dict[int, tuple[Move, Move]] = {}
-        self.is_narrow = folded.narrow(self._folded)
-
-    def __getitem__(self, number: int) -> tuple[Move, Move]:
-        if number not in self._made:
-            self._made[number] = (
-                Move(self._original, (self._seed, number, 0), units=1.0),
-                Move(self._folded, (self._seed, number, 1)),
-            )
-        return self._made[number]
 
 
 class LocalCheck:
@@ -115,7 +93,7 @@ class LocalCheck:
         self._pinned = pinned
         theirs = set(original.made)
         self.shared = [name for name in folded.made if name in theirs]
-        self._trusted = set(self.shared) | (set(original.input_names) & set(folded.input_names))
+        self._trusted = set(self.shared) | (original.given() & folded.given())
         self.judgements: dict[str, Judgement] = {}
         self.evaluated: set[str] = set()
         self.is_hopeless = False
@@ -145,10 +123,12 @@ class LocalCheck:
             self.evaluated.add(target)
             given = {cut: values[cut] for cut in ours.cut | theirs.cut}
             self._judge(judgement, name, given, values[target])
+            is_plain = not judgement.is_same
             if with_probes and judgement.is_same and ours.cut == theirs.cut:
                 for probe, inputs in probes(given, with_impulses=is_thorough):
                     self._judge(judgement, f"{name}, {probe}", inputs, None)
             if not judgement.is_same and target in self._trusted:
+                judgement.may_be_detour &= is_plain
                 self._distrust(target)
             if self.is_hopeless:
                 return
@@ -167,7 +147,9 @@ class LocalCheck:
                 excused[target] = True
                 continue
             meets = all(j.is_same or excused.get(j.tensor, False) for j in after[target])
-            excused[target] = target not in outputs and meets and not self.is_hopeless
+            excused[target] = (
+                found.may_be_detour and target not in outputs and meets and not self.is_hopeless
+            )
             found.is_excused = excused[target]
         return [self.judgements[name] for name in self.shared if not excused.get(name, True)]
 
@@ -175,6 +157,44 @@ class LocalCheck:
         """The tensors of one name that hold other values, though the models meet again after."""
         self.failures()
         return [name for name, judgement in self.judgements.items() if judgement.is_excused]
+
+    def confirm_detours(self, values: Values) -> None:
+        """Look whether FOLDED really needs the other values of the tensors that differ.
+
+        Where it comes to the same end with ORIGINAL's values of such a tensor too, nothing makes
+        up for the difference: what follows is only too coarse to show it, and it is an error.
+        """
+        self.failures()
+        for judgement in self.judgements.values():
+            if judgement.is_excused and not judgement.is_confirmed:
+                meets = [
+                    j.tensor for j in self.judgements.values() if judgement.tensor in j.through
+                ]
+                judgement.is_confirmed = any(
+                    self._needs_other(judgement.tensor, tensor, values)
+                    for tensor in meets
+                    if self.judgements[tensor].is_same
+                )
+                judgement.may_be_detour &= judgement.is_confirmed or not meets
+
+    def _needs_other(self, detour: str, target: str, values: Values) -> bool:
+        cone = self._folded.cone(target, self._trusted | {detour})
+        if detour not in cone.cut or not cone.cut <= set(values):
+            return True
+        given = {cut: values[cut] for cut in cone.cut}
+        try:
+            found = self._folded.run(given, [target], seed=self._seed)[target]
+        except ModelError:
+            return True
+        expected = values[target]
+        if why_unlike(expected, found):
+            return True
+        comparison = Comparison(expected, found, self._floor(target))
+        if comparison.is_equal:
+            return False
+        return (
+            not self._measured(comparison, target, given, expected, found).units <= self._multiple
+        )
 
     def part_of(self, target: str) -> tuple[Node, ...]:
         """The nodes of ORIGINAL that make a tensor from those before it."""
@@ -237,6 +257,10 @@ class LocalCheck:
             judgement.units, judgement.worst, judgement.feed = worst.units, worst, feed
         if not worst.units <= self._multiple:
             judgement.is_same = False
+            if worst.units < GROSS * self._multiple:
+                judgement.may_be_detour &= comparison.affine_units() <= self._multiple
+            elif not np.isfinite(worst.units):
+                judgement.may_be_detour = False
 
     def _floor(self, target: str) -> float:
         ours, theirs, _ = self._part(target)
@@ -253,35 +277,10 @@ class LocalCheck:
                 (self._folded, moves[1], found),
             ):
                 if move.moves_anything:
-                    pairs.append(
-                        (side.run(given, [target], move, seed=self._seed)[target], unmoved)
-                    )
+                    # A constant that is moved may be no value that the model can work with.
+                    with contextlib.suppress(ModelError):
+                        moved = side.run(given, [target], move, seed=self._seed)[target]
+                        pairs.append((moved, unmoved))
             return pairs
 
         return measured(comparison, draw, self._multiple)
-
-
-def floor_of(original: Side, ours: Iterable[Node], folded: Side, theirs: Iterable[Node]) -> float:
-    """What is no difference in any case, relative to the values."""
-    has_new = not folded.attributes(theirs) <= original.attributes(ours)
-    return ATTRIBUTES if has_new else ARITHMETIC
-
-
-def measured(
-    comparison: Comparison,
-    draw: Callable[[int], Sequence[tuple[Array, Array]]],
-    multiple: float,
-) -> Worst:
-    """The worst channel; takes more draws as long as chance could be the reason.
-
-    Args:
-        draw: gives the moved and unmoved values of draw number n.
-    """
-    worst = comparison.worst()
-    for most, suspicious in DRAWS:
-        if not suspicious * multiple <= worst.units <= HOPELESS * multiple and comparison.draws:
-            break
-        while comparison.draws < most:
-            comparison.add_draw(*draw(comparison.draws))
-        worst = comparison.worst()
-    return worst

@@ -18,6 +18,9 @@ ARITHMETIC = 2.0**-44
 ATTRIBUTES = 2.0**-24
 """The same where FOLDED computes with other attributes, which are float32 in every model."""
 
+FITTED_PLACES = 8.0
+"""In so many places, at least, a channel has to vary for a scale and shift to mean something."""
+
 PRIOR_DRAWS = 2.0
 """How many draws the typical channel of the same tensor counts for, beside a channel's own."""
 
@@ -108,6 +111,28 @@ class Comparison:
             if ratios[channel] > best.units or best.units == 0.0:
                 best = self._at(float(ratios[channel]), axis, channel)
         return best
+
+    def affine_units(self) -> float:
+        """How far the folded values are from a scale and shift per channel of the original ones.
+
+        The root mean square of the worst channel, as a multiple of what rounding moves.
+        """
+        found = [float("inf")]
+        for i, axis in enumerate(self._axes):
+            if axis is not None:
+                values = self._by_channel(self.difference, axis)
+                centred = values - values.mean(axis=1, keepdims=True)
+                along = (centred * self._along[i]).sum(axis=1, keepdims=True) * self._along[i]
+                left = np.sqrt(((centred - along) ** 2).mean(axis=1))
+                # A few places say nothing: two numbers can be fitted to any two of them.
+                places = 1 / ((self._along[i] ** 4).sum(axis=1) + 1e-300)
+                left = np.where(places < FITTED_PLACES, self._found_rms(i), left)
+                found.append(float((left / self._expected(i)[0]).max()))
+        return min(found)
+
+    def _found_rms(self, i: int) -> Float64Array:
+        found = self._found[i]
+        return np.zeros(self._channels(self._axes[i])) if found is None else found[0]
 
     def _at(self, units: float, axis: int | None, channel: int) -> Worst:
         here = np.abs(self._by_channel(self.difference, axis)[channel])

@@ -63,6 +63,8 @@ class Side:
     Attributes:
         document, index: the model.
         evaluator: evaluates it in float64.
+        input_names, output_names: of the graph; the inputs that have to be given.
+        overridable: the initializers that may be given too.
         made: the tensors of the main graph that depend on its inputs and that a node makes, in
             topological order.
     """
@@ -80,8 +82,8 @@ class Side:
         graph = document.proto.graph
         self.overridable = _overridable(document.proto)
         variable = {v.name for v in graph.input} - {t.name for t in graph.initializer}
-        variable |= set(self.overridable)
         self.input_names = [v.name for v in graph.input if v.name in variable]
+        variable |= set(self.overridable)
         self.output_names = [v.name for v in graph.output]
         self.made: list[str] = []
         for position, node in enumerate(n for n in self.index.nodes if n.scope.owner is None):
@@ -96,6 +98,10 @@ class Side:
                         self.made.append(tensor.name)
         self._variable = variable
         self._valued = self._with_values()
+
+    def given(self) -> set[str]:
+        """Everything that a caller may give."""
+        return {*self.input_names, *self.overridable}
 
     def run(
         self, given: Values, wanted: Sequence[str], move: Move | None = None, *, seed: int = 0

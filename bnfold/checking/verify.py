@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from bnfold.checking import runtime
 from bnfold.checking.deployed import check_deployed
+from bnfold.checking.draws import Draws
 from bnfold.checking.feeds import Feed, feeds_of
 from bnfold.checking.interface import interface_differences
-from bnfold.checking.local import Draws, Judgement, LocalCheck
+from bnfold.checking.local import Judgement, LocalCheck
 from bnfold.checking.opaque import verify_opaque
 from bnfold.checking.options import Options
 from bnfold.checking.outcome import Difference, NormCheck, RuntimeCheck, VerifyReport
@@ -65,6 +66,20 @@ def _narrowed(ours: Side, theirs: Side) -> list[str]:
     return [f"node {node!r} casts data to a float of {bits} bits, which ORIGINAL has nowhere"]
 
 
+def _place(failures: Sequence[Judgement]) -> Judgement:
+    """The first tensor that differs by an error.
+
+    A tensor that holds something else under the same name differs by far more than the first one
+    after it that should agree again.
+    """
+    place = failures[0]
+    for judgement in failures[1:]:
+        is_after = place.tensor in judgement.through
+        if place.may_be_detour and is_after and judgement.units < place.units / 100:
+            place = judgement
+    return place
+
+
 class _Verification:
     def __init__(self, ours: Side, theirs: Side, options: Options, notes: list[str]) -> None:
         self._ours, self._theirs, self._options, self._notes = ours, theirs, options, notes
@@ -87,6 +102,7 @@ class _Verification:
             if is_local and not self._failures:
                 known = self._arrays(feed, values)
                 self._local.add_feed(feed.name, known, with_probes=number == 0)
+                self._local.confirm_detours(known)
                 self._failures = self._local.failures()
                 if self._failures:
                     self._judge_the_rest(feed, known, with_probes=number == 0)
@@ -105,7 +121,8 @@ class _Verification:
 
     def _arrays(self, feed: Feed, values: Mapping[str, Any]) -> dict[str, Array]:
         """What can be given: the inputs as the evaluator takes them, and all that is an array."""
-        given = self._ours.run(feed.arrays, list(feed.arrays), seed=self._options.seed)
+        names = sorted(self._ours.given())
+        given = self._ours.run(feed.arrays, names, seed=self._options.seed)
         return {
             name: np.asarray(value)
             for name, value in {**given, **values}.items()
@@ -172,7 +189,7 @@ class _Verification:
 
     def _difference(self) -> Difference | None:
         if self._failures:
-            first = self._failures[0]
+            first = _place(self._failures)
             norm = self._norm_of(first.tensor)
             return difference_of(first.tensor, norm, first.worst, first.feed, first.units)
         for tally in self._whole.tallies.values():

@@ -20,7 +20,7 @@ from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.placed import Placed
 from bnfold.folding.rules.reading import Context, Linear, malformed
 from bnfold.folding.rules.tables import NORMS, PUSH_BACK, THROUGH
-from bnfold.folding.store import storable
+from bnfold.folding.store import lost_factor, storable
 from bnfold.onnxgraph.constants import Constants
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.index import Index
@@ -108,10 +108,14 @@ def _decide(chain: Chain, selection: Selection, context: Context, result: Plan) 
             if isinstance(read, Refused):
                 why = read
                 break
-            placed.append(read)
             if isinstance(linear, Linear):
                 affine = read.affine.expanded(linear.layer.channels)
-                layers.append(push_back(layers[-1] if layers else linear.layer, affine))
+                layer = layers[-1] if layers else linear.layer
+                why = lost_factor(linear, layer, affine)
+                if why is not None:
+                    break
+                layers.append(push_back(layer, affine))
+            placed.append(read)
         if why is not None:
             break
     if isinstance(linear, Refused):

@@ -65,7 +65,8 @@ REASONS: Final[dict[str, Reason]] = {
         "Re-estimate the statistics; the model is broken on that channel.",
     ),
     "beyond-dtype": Reason(
-        "A folded weight or bias is not finite in the dtype that the model stores.",
+        "A folded weight or bias is not finite in the dtype that the model stores, or its factor "
+        "is too small for float64.",
         "Store the layer in a wider dtype (float32 for float16), or fold before converting.",
     ),
     "unknown-attribute": Reason(

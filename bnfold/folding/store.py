@@ -8,9 +8,9 @@ from itertools import product
 import numpy as np
 from onnx import helper
 
-from bnfold.algebra.affine import Array, Float64Array
+from bnfold.algebra.affine import Affine, Array, Float64Array
 from bnfold.algebra.layer import Layer
-from bnfold.algebra.rounding import epsilon, flushed, largest, rounded, smallest_normal
+from bnfold.algebra.rounding import TINY, epsilon, flushed, largest, rounded, smallest_normal
 from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.reading import Linear
 from bnfold.onnxgraph.constants import Known
@@ -39,6 +39,27 @@ def storable(linear: Linear, layers: Sequence[Layer]) -> tuple[int, Refused | No
             return count, beyond
         beyond = found
     return 0, beyond
+
+
+def lost_factor(linear: Linear, layer: Layer, affine: Affine) -> Refused | None:
+    """Why a layer cannot be multiplied in float64: a factor that is not zero would be lost.
+
+    Args:
+        linear: the operator.
+        layer: the operator so far.
+        affine: what it would take up next, with its channels.
+    """
+    factors = np.abs(layer.out * affine.scale)
+    lost = np.flatnonzero((factors < TINY) & (layer.out != 0) & (affine.scale != 0))
+    if not lost.size:
+        return None
+    channel = int(lost[0])
+    return Refused(
+        "beyond-dtype",
+        f"channel {channel} of {linear.node.label} would be multiplied by "
+        f"{layer.out[channel]:.6g} times {affine.scale[channel]:.6g}, below the smallest normal "
+        f"float64 ({TINY:.6g})",
+    )
 
 
 def dtype_of(known: Known) -> np.dtype[np.generic]:

@@ -41,8 +41,14 @@ def conv(call: Call, x: Array, w: Array, b: Array | None = None) -> Array:
         y = _unfolded(x, w, windows)
     y = y.reshape(x.shape[0], w.shape[0], *windows.sizes)
     if b is not None:
-        np.add(y, b.reshape(-1, *[1] * (x.ndim - 2)), out=y)
+        np.add(y, _bias(b, w.shape[0]).reshape(-1, *[1] * (x.ndim - 2)), out=y)
     return y
+
+
+def _bias(b: Array, filters: int) -> Array:
+    """The bias ``(M,)``; with an axis too many, as some exporters write it, where that is equal."""
+    rows = b.reshape(filters, -1) if b.ndim > 1 and b.shape[0] == filters else b
+    return rows[:, 0] if rows.ndim > 1 and (rows == rows[:, :1]).all() else b
 
 
 def _matrix_product(w: Array, x: Array) -> Array:

@@ -141,10 +141,13 @@ def _work(report: VerifyReport) -> list[str]:
     lines = _fact("original", report.original)
     if report.method == "none":
         return lines + _fact("judged", "the interface; nothing was computed")
-    how = f"the outputs in {report.method}"
-    if report.tensors_checked:
-        most = f"up to {units(report.multiple)} rounding is the same function"
-        how = f"{count(report.tensors_checked, 'tensor')} in {report.method}; {most}"
+    if report.rtol is not None and report.atol is not None:
+        what, limit = "the outputs", f"within {report.atol:g} + {report.rtol:g} |original|"
+    else:
+        checked = report.tensors_checked
+        what = count(checked, "tensor") if checked else "the outputs"
+        limit = f"up to {units(report.multiple)} rounding is the same function"
+    how = f"{what} in {report.method}; {limit}"
     lines += _fact("judged", how)
     return lines + _fact("feeds", f"{', '.join(report.feeds) or 'none'}; seed {report.seed}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bnfold.algebra.affine import Affine, Float64Array
+from bnfold.algebra.rounding import TINY
 from bnfold.errors import ModelError
 from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.placed import Placed
@@ -80,6 +81,14 @@ def read_batch_norm(node: Node, data: Tensor, context: Context) -> Placed | Refu
         affine = Affine.from_batch_norm(*values, eps=epsilon)
     except ModelError as error:
         return _why_no_affine(node, values, epsilon, error)
+    lost = np.flatnonzero((np.abs(affine.scale) < TINY) & (values[0] != 0))
+    if lost.size:
+        gamma, spread = values[0][lost[0]], values[3][lost[0]] + epsilon
+        return Refused(
+            "beyond-dtype",
+            f"channel {lost[0]} of {node.label} has scale {gamma:.6g} and var + epsilon = "
+            f"{spread:.6g}: their factor is below the smallest normal float64 ({TINY:.6g})",
+        )
     return Placed(
         affine,
         axis=CHANNEL_AXIS,
