@@ -13,6 +13,7 @@ import pytest
 from onnx import defs
 
 import bnfold
+from bnfold.checking.outcome import MULTIPLE
 from bnfold.folding.reasons import REASONS
 from bnfold.folding.rules.reading import ATTRIBUTES, LAST_OPSET
 from bnfold.folding.rules.tables import NORMS, PUSH_BACK, THROUGH
@@ -110,6 +111,12 @@ def test_every_reason_stands_in_the_readme() -> None:
 @pytest.mark.parametrize("command", ["fold", "explain", "check", "verify"])
 def test_every_command_stands_in_the_readme(command: str) -> None:
     assert f"bnfold {command}" in (ROOT / "README.md").read_text()
+
+
+def test_the_documented_multiple_is_the_real_one() -> None:
+    commands, architecture = (ROOT / "docs" / name for name in ("commands.md", "architecture.md"))
+    assert f"the same function; {MULTIPLE:g} unless told" in commands.read_text()
+    assert f"**{MULTIPLE:g} units are the same function.**" in architecture.read_text()
 
 
 def test_ci_installs_what_the_readme_says() -> None:

@@ -13,26 +13,31 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_session_is_real(tmp_path: Path) -> None:
-    (session,) = re.findall(r"```console\n(.*?)```", README, re.S)
-    commands = re.findall(r"^\$ (.*)$", session, re.M)
-    assert len(commands) >= 3
+def comparable(text: str) -> str:
+    """Without the one number that depends on the processor: how the runtime rounds."""
+    return re.sub(r"FOLDED is [\d.e+-]+ times", "FOLDED is N times", text)
+
+
+def test_the_sessions_are_real(tmp_path: Path) -> None:
+    sessions = re.findall(r"```console\n(.*?)```", README, re.S)
+    assert len(sessions) == 2
     shutil.copytree(ROOT / "sample_models", tmp_path / "sample_models")
-    printed = ""
-    for command in commands:
-        assert command.startswith("bnfold ")
-        real = command.replace("bnfold ", f"{sys.executable} -m bnfold ", 1)
-        done = subprocess.run(
-            ["bash", "-c", real],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        assert done.stderr == ""
-        printed += f"$ {command}\n{done.stdout}"
-    assert printed == session
+    for session in sessions:
+        printed = ""
+        for command in re.findall(r"^\$ (.*)$", session, re.M):
+            assert command.startswith("bnfold ")
+            real = command.replace("bnfold ", f"{sys.executable} -m bnfold ", 1)
+            done = subprocess.run(
+                ["bash", "-c", real],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                check=False,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+            assert done.stderr == ""
+            printed += f"$ {command}\n{done.stdout}"
+        assert comparable(printed) == comparable(session)
 
 
 def test_the_readme_starts_with_one_sentence_and_two_commands() -> None:

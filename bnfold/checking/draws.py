@@ -14,7 +14,7 @@ from bnfold.onnxgraph.graph import Node
 
 Array = npt.NDArray[Any]
 
-DRAWS = ((2, 0.0), (8, 0.5), (32, 0.75))
+DRAWS = ((1, 0.0), (4, 0.6), (12, 0.7), (32, 0.8))
 """Draws of rounding for a tensor; more where the share of ``multiple`` reached is so much."""
 
 HOPELESS = 50.0
@@ -39,9 +39,10 @@ class Draws:
 
     def __getitem__(self, number: int) -> tuple[Move, Move]:
         if number not in self._made:
+            keeps = number == 0
             self._made[number] = (
-                Move(self._original, (self._seed, number, 0), units=1.0),
-                Move(self._folded, (self._seed, number, 1)),
+                Move(self._original, (self._seed, number, 0), units=1.0, keeps=keeps),
+                Move(self._folded, (self._seed, number, 1), keeps=keeps),
             )
         return self._made[number]
 

@@ -100,17 +100,26 @@ class Comparison:
 
     def worst(self) -> Worst:
         """The channel that differs most, measured in what rounding moves."""
-        best = Worst(0.0, None, None, 0.0, 0.0)
-        if self.is_equal:
-            return best
-        for i, axis in enumerate(self._axes):
-            found = self._found[i]
-            assert found is not None
-            ratios = (found / self._expected(i)).max(axis=0)
-            channel = int(ratios.argmax())
-            if ratios[channel] > best.units or best.units == 0.0:
-                best = self._at(float(ratios[channel]), axis, channel)
-        return best
+        ratios = [
+            (found / self._expected(i)).max(axis=0)
+            for i, found in enumerate(self._found)
+            if found is not None
+        ]
+        if not ratios:
+            return Worst(0.0, None, None, 0.0, 0.0)
+        place = self._place()
+        units = max(float(of_axis.max()) for of_axis in ratios)
+        return self._at(units, self._axes[place], int(ratios[place].argmax()))
+
+    def _place(self) -> int:
+        """The axis along which the difference is most in one channel; the first unless plainly."""
+        contrasts = []
+        for i in range(len(self._axes)):
+            found = self._found_rms(i)
+            found = found if np.isfinite(found).all() else np.isinf(found).astype(np.float64)
+            contrasts.append(float(found.max() / root_mean_square(found)))
+        best = max(contrasts)
+        return next(i for i, contrast in enumerate(contrasts) if 1.5 * contrast >= best)
 
     def affine_units(self) -> float:
         """How far the folded values are from a scale and shift per channel of the original ones.
@@ -121,9 +130,9 @@ class Comparison:
         for i, axis in enumerate(self._axes):
             if axis is not None:
                 values = self._by_channel(self.difference, axis)
-                centred = values - values.mean(axis=1, keepdims=True)
+                centred = values - _mean(values)[:, None]
                 along = (centred * self._along[i]).sum(axis=1, keepdims=True) * self._along[i]
-                left = np.sqrt(((centred - along) ** 2).mean(axis=1))
+                left = np.sqrt(_mean((centred - along) ** 2))
                 # A few places say nothing: two numbers can be fitted to any two of them.
                 places = 1 / ((self._along[i] ** 4).sum(axis=1) + 1e-300)
                 left = np.where(places < FITTED_PLACES, self._found_rms(i), left)
@@ -152,7 +161,7 @@ class Comparison:
         squares = sum(draw[i] for draw in self._draws) / len(self._draws)
         # A channel's own few draws can all be small by chance: the typical channel of the tensor,
         # in proportion to the size of the values, counts as well.
-        amplitude = np.sqrt((size**2).mean(axis=1)) + 1e-150
+        amplitude = np.sqrt(_mean(size**2)) + 1e-150
         relative = np.median(np.sqrt(squares) / amplitude, axis=1, keepdims=True)
         typical = (relative * amplitude) ** 2
         count = len(self._draws)
@@ -165,9 +174,9 @@ class Comparison:
         values = self._by_channel(difference, self._axes[i])
         count = max(1, values.shape[1])
         with np.errstate(all="ignore"):
-            rms = np.sqrt((values**2).mean(axis=1))
+            rms = np.sqrt(_mean(values**2))
             largest = np.abs(values).max(axis=1, initial=0.0)
-            mean = np.abs(values.mean(axis=1))
+            mean = np.abs(_mean(values))
             along = np.abs((values * self._along[i]).sum(axis=1)) / np.sqrt(count)
         found = np.stack([rms, largest, mean, along])
         # What is not finite on one side only is further off than anything.
@@ -176,7 +185,7 @@ class Comparison:
     def _directions(self, axis: int | None) -> Float64Array:
         """The values of each channel without their mean, as unit vectors."""
         values = self._by_channel(_finite(self.original), axis)
-        centred = values - values.mean(axis=1, keepdims=True)
+        centred = values - _mean(values)[:, None]
         length = np.sqrt((centred**2).sum(axis=1, keepdims=True))
         scale = np.abs(values).max(axis=1, keepdims=True, initial=0.0)
         is_constant = length <= 1e-12 * scale * np.sqrt(max(1, values.shape[1]))
@@ -210,6 +219,12 @@ def differences(original: Array, folded: Array) -> Float64Array:
         same = (original == folded) | (np.isnan(original) & np.isnan(folded))
         difference = np.where(odd, np.where(same, 0.0, np.inf), difference)
     return np.asarray(difference)
+
+
+def _mean(values: Float64Array) -> Float64Array:
+    """Of each channel; 0 for channels without values."""
+    mean: Float64Array = values.sum(axis=1) / max(1, values.shape[1])
+    return mean
 
 
 def _finite(values: Array) -> Float64Array:

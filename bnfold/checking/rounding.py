@@ -8,15 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from bnfold.algebra.rounding import epsilon, smallest_normal
+from bnfold.algebra.rounding import BFLOAT16, smallest_normal
 
 Array = npt.NDArray[np.generic]
 Float64Array = npt.NDArray[np.float64]
 
-CACHED_BYTES = 1 << 30
-"""Moved constants are kept up to this size, all together, while one draw is used again."""
+KEPT_BYTES = 1 << 29
+"""Moved constants are kept up to this size, all together, for the next use of the same draw."""
 
 _TABLE_BITS = 16
+_FRACTION_BITS = {2: 10, 4: 23, 8: 52}
 
 
 class Move:
@@ -30,10 +31,16 @@ class Move:
         constants: the constants that move; all others stay as they are.
         seed: of the draw.
         units: by how many units in the last place, at most.
+        keeps: whether moved constants are kept in memory, for a draw that is used often.
     """
 
     def __init__(
-        self, constants: Collection[int], seed: Iterable[int], *, units: float = 0.5
+        self,
+        constants: Collection[int],
+        seed: Iterable[int],
+        *,
+        units: float = 0.5,
+        keeps: bool = False,
     ) -> None:
         self._constants = constants
         self._seed = list(seed)
@@ -41,7 +48,7 @@ class Move:
         generator = np.random.default_rng(self._seed)
         self._table = generator.uniform(-1.0, 1.0, 1 << _TABLE_BITS)
         self._cache: dict[int, Float64Array] = {}
-        self._cached = 0
+        self._room = KEPT_BYTES if keeps else 0
 
     @property
     def moves_anything(self) -> bool:
@@ -61,31 +68,38 @@ class Move:
         found = self._cache.get(key)
         if found is None:
             found = self._moved(stored)
-            if self._cached + found.nbytes <= CACHED_BYTES:
-                self._cached += found.nbytes
+            if found.nbytes <= self._room:
+                self._room -= found.nbytes
                 self._cache[key] = found
         return found
 
     def _moved(self, stored: Array) -> Float64Array:
-        values = np.atleast_1d(stored.astype(np.float64))
-        step = 2 * self._units * half_ulps(values, stored.dtype)
-        if stored.dtype == np.float16 and self._units == 0.5:
-            # A folded weight below the smallest normal number may have become zero.
-            step = np.where(values == 0, smallest_normal(np.float16), step)
-        moved: Float64Array = (values + step * self._directions(values)).reshape(stored.shape)
-        return moved
-
-    def _directions(self, values: Float64Array) -> Float64Array:
-        """From -1 to 1, the same for equal mantissas, with the sign of the value."""
-        mantissa, _ = np.frexp(values)
-        # The 52 bits of the fraction, mixed so that every bit counts (Knuth's multiplier).
-        bits = np.abs(mantissa).view(np.uint64) & np.uint64((1 << 52) - 1)
-        mixed = (bits * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - _TABLE_BITS)
-        directions: Float64Array = np.copysign(1.0, values) * self._table[mixed.astype(np.int64)]
+        values = np.atleast_1d(_native(stored))
+        steps = _ulps(values, stored.dtype)
+        # Half a unit of float64 is nothing in float64: there it is a whole one, or none.
+        steps *= max(self._units, 1.0) if values.dtype == np.float64 else self._units
+        steps *= self._directions(values)
         zero = values == 0
         if zero.any():
-            generator = np.random.default_rng([*self._seed, 1])
-            directions[zero] = generator.uniform(-1.0, 1.0, int(np.count_nonzero(zero)))
+            steps[zero] = 0.0
+            if stored.dtype == np.float16 and self._units == 0.5:
+                # A folded weight below the smallest normal number may have become zero.
+                generator = np.random.default_rng([*self._seed, 1])
+                tiny = smallest_normal(np.float16)
+                steps[zero] = generator.uniform(-tiny, tiny, int(np.count_nonzero(zero)))
+        steps += values.astype(np.float64)
+        return steps.reshape(stored.shape)
+
+    def _directions(self, values: Array) -> Float64Array:
+        """From -1 to 1, the same for equal mantissas."""
+        unsigned = np.dtype(f"u{values.dtype.itemsize}").type
+        fraction = _FRACTION_BITS[values.dtype.itemsize]
+        bits = np.ascontiguousarray(values).view(unsigned) & unsigned((1 << fraction) - 1)
+        width = 8 * values.dtype.itemsize
+        # Every bit of the fraction counts (Knuth's multiplier, of the width of the number).
+        bits *= unsigned((0x9E3779B97F4A7C15 >> (64 - width)) | 1)
+        bits >>= unsigned(max(0, width - _TABLE_BITS))
+        directions: Float64Array = self._table[bits]
         return directions
 
 
@@ -96,10 +110,32 @@ def half_ulps(values: Float64Array, dtype: npt.DTypeLike) -> Float64Array:
         values: float64, each a number of ``dtype``.
         dtype: float16, bfloat16, float32 or float64.
     """
-    # np.frexp gives a fraction from a half to one, so the exponent is one more than that of 1.5.
-    with np.errstate(all="ignore"):
-        _, exponent = np.frexp(values)
-        step = np.ldexp(epsilon(dtype) / 4, exponent)
-        step = np.maximum(step, smallest_normal(dtype) * epsilon(dtype) / 2)
-        usable: Float64Array = np.where(np.isfinite(values) & (values != 0), step, 0.0)
+    stored = np.asarray(values).astype(np.dtype(dtype))
+    steps = np.abs(_ulps(np.atleast_1d(_native(stored)), stored.dtype)) / 2
+    usable: Float64Array = np.where(np.isfinite(values) & (values != 0), steps, 0.0)
     return usable
+
+
+def _native(stored: Array) -> Array:
+    """The values in a dtype that NumPy computes in: float32 for bfloat16, which is part of it."""
+    if stored.dtype == BFLOAT16:
+        return stored.astype(np.float32)
+    return stored.astype(stored.dtype.newbyteorder("="), copy=False)
+
+
+def _ulps(values: Array, stored: np.dtype[np.generic]) -> Float64Array:
+    """A unit in the last place of each value, with its sign; zero for what is no number.
+
+    Args:
+        values: float16, float32 or float64.
+        stored: the dtype whose unit it is; bfloat16 has the exponents of float32 and 16 bits less.
+    """
+    with np.errstate(all="ignore"):
+        steps: Float64Array = np.abs(np.spacing(values).astype(np.float64))
+        steps = np.copysign(steps, values)
+    if stored == BFLOAT16:
+        steps *= 2.0**16
+    if not np.isfinite(steps).all():
+        # Of infinity, of what is none, and beside the largest number.
+        steps[~np.isfinite(steps)] = 0.0
+    return steps

@@ -89,6 +89,7 @@ class _Verification:
         self._feeds: list[str] = []
         self._failures: list[Judgement] = []
         self._final: dict[str, Judgement] = {}
+        self._judged_by = self._local
 
     def run(self) -> VerifyReport:
         options, outputs = self._options, self._ours.output_names
@@ -145,7 +146,7 @@ class _Verification:
             roots.update(new)
             check = LocalCheck(self._ours, self._theirs, *self._common, pinned=roots)
             check.add_feed(feed.name, values, with_probes=with_probes)
-        self._final = {**check.judgements, **roots}
+        self._final, self._judged_by = {**roots, **check.judgements}, check
 
     def _require_numbers(self) -> None:
         for tally in self._whole.tallies.values():
@@ -214,7 +215,7 @@ class _Verification:
         for judged, judgement in self._final.items():
             if judgement.is_excused:
                 continue  # judged where the models meet again
-            for node in self._local.part_of(judged):
+            for node in self._judged_by.part_of(judged):
                 place.setdefault(node, judged)
         checks = []
         for name, last in self._norm_nodes():
