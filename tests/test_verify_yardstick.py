@@ -87,8 +87,10 @@ def test_equal_mantissas_move_alike() -> None:
 
 
 def test_moves_are_symmetric() -> None:
-    values = np.random.default_rng(2).standard_normal(100).astype(np.float32)
-    np.testing.assert_array_equal(moved(-values), -moved(values))
+    values = np.random.default_rng(2).standard_normal(100)
+    for dtype in (np.float16, np.float32, np.float64):
+        stored = np.concatenate([values, [1, 2, 0.5]]).astype(dtype)
+        np.testing.assert_array_equal(moved(-stored), -moved(stored))
 
 
 def test_zeros_of_float16_may_have_been_flushed() -> None:
@@ -179,8 +181,8 @@ def test_a_draw_of_another_shape_moves_nothing() -> None:
     ("shape", "at", "axis", "channel"),
     [
         ((3, 5), (slice(None), 4), 1, 4),
-        ((2, 5, 3), (slice(None), 4), 1, 4),
-        ((2, 5, 3), (slice(None), slice(None), 2), 2, 2),
+        ((9, 5, 3), (slice(None), 4), 1, 4),
+        ((9, 5, 3), (slice(None), slice(None), 2), 2, 2),
         ((2, 5, 3, 3), (slice(None), 1), 1, 1),
         ((2, 3, 3, 5), (..., 4), 3, 4),
     ],

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from bnfold.algebra.rounding import epsilon
 from bnfold.checking import runtime
-from bnfold.checking.feeds import Feed
+from bnfold.checking.drawn import Feed
 from bnfold.checking.measure import root_mean_square
 from bnfold.checking.outcome import RuntimeCheck, RuntimeOutput
 from bnfold.checking.side import Side

@@ -41,13 +41,14 @@ class Input:
 
     Attributes:
         element_type: its ONNX data type.
-        dims: a size, the name of an open dimension, or ``?...`` where it has no name.
+        dims: a size, the name of an open dimension, or ``?...`` where it has no name;
+            None where nothing says how many there are.
         bound: drawn integers stay below this number.
     """
 
     name: str
     element_type: int
-    dims: tuple[Dim, ...]
+    dims: tuple[Dim, ...] | None
     bound: int
 
     @property
@@ -60,13 +61,13 @@ def read_input(value: onnx.ValueInfoProto, bound: int) -> Input:
     """An input as the file declares it.
 
     Raises:
-        UsageError: it is no tensor, or has no shape.
+        UsageError: it is no tensor.
     """
     if not value.type.HasField("tensor_type"):
         raise UsageError(f"input {value.name!r} is no tensor: verify cannot feed it")
     kind = value.type.tensor_type
     if not kind.HasField("shape"):
-        raise UsageError(f"input {value.name!r} has no shape: give it with --input NAME=FILE.npy")
+        return Input(value.name, int(kind.elem_type), None, bound)
     dims: list[Dim] = []
     for at, dim in enumerate(kind.shape.dim):
         if dim.dim_value > 0:
@@ -114,16 +115,21 @@ def _rows(node: Node, data: Tensor | None) -> int | None:
     return int(dims[axis]) if -len(dims) <= axis < len(dims) else None
 
 
-def draw(kind: str, entry: Input, shape: tuple[int, ...], generator: Generator) -> Array:
+def draw(
+    kind: str, entry: Input, shape: tuple[int, ...], generator: Generator, number: int
+) -> Array:
     """Random data for one input.
 
     Args:
         kind: one of ``KINDS``; only floats differ by it.
+        number: of the feed: a single condition is true in every other one.
 
     Raises:
         UsageError: it is of a type that cannot be drawn.
     """
     if entry.element_type == TensorProto.BOOL:
+        if np.prod(shape) == 1:
+            return np.full(shape, (number + len(entry.name)) % 2 == 0)
         return np.asarray(generator.random(shape) < 0.5)
     if entry.element_type not in FLOATS:
         return _draw_integers(entry, shape, generator)

@@ -26,12 +26,15 @@ def probes(
     the rounding of all others would hide.
     """
     if not any(value.dtype.kind == "f" for value in inputs.values()):
-        return
+        return  # there is nothing to round
     zeros = {
         name: np.zeros_like(value) if value.dtype.kind == "f" else value
         for name, value in inputs.items()
     }
     yield "zeros in front of it", zeros
+    if any(value.dtype == bool for value in inputs.values()):
+        flipped = {n: ~value if value.dtype == bool else value for n, value in inputs.items()}
+        yield "conditions in front of it reversed", flipped
     if not with_impulses:
         return
     rows, channels = max((v.shape[:2] for v in inputs.values() if v.ndim > 1), default=(1, 1))

@@ -119,7 +119,7 @@ class Comparison:
             found = found if np.isfinite(found).all() else np.isinf(found).astype(np.float64)
             contrasts.append(float(found.max() / root_mean_square(found)))
         best = max(contrasts)
-        return next(i for i, contrast in enumerate(contrasts) if 1.5 * contrast >= best)
+        return next(i for i, contrast in enumerate(contrasts) if 1.2 * contrast >= best)
 
     def affine_units(self) -> float:
         """How far the folded values are from a scale and shift per channel of the original ones.

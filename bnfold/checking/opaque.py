@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from bnfold.algebra.rounding import epsilon
 from bnfold.checking import runtime
-from bnfold.checking.feeds import Feed, feeds_of
+from bnfold.checking.drawn import Feed
+from bnfold.checking.feeds import feeds_of
 from bnfold.checking.measure import Comparison
 from bnfold.checking.options import Options
 from bnfold.checking.outcome import VerifyReport

@@ -131,8 +131,9 @@ def _ulps(values: Array, stored: np.dtype[np.generic]) -> Float64Array:
         stored: the dtype whose unit it is; bfloat16 has the exponents of float32 and 16 bits less.
     """
     with np.errstate(all="ignore"):
-        steps: Float64Array = np.abs(np.spacing(values).astype(np.float64))
-        steps = np.copysign(steps, values)
+        # Not of the values themselves: NumPy is wrong for negative powers of two in float16.
+        spacing = np.spacing(np.abs(values)).astype(np.float64)
+        steps: Float64Array = np.copysign(spacing, values)
     if stored == BFLOAT16:
         steps *= 2.0**16
     if not np.isfinite(steps).all():

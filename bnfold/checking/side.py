@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,8 @@ import onnx
 from onnx import AttributeProto, TensorProto, defs, helper
 
 from bnfold.checking.rounding import Move
-from bnfold.onnxgraph.constants import stored_tensor
-from bnfold.onnxgraph.graph import Node, Scope, Tensor
+from bnfold.checking.sizes import constants_of_sizes, with_values
+from bnfold.onnxgraph.graph import Node
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.load import Document
 from bnfold.onnxgraph.rewrite import all_tensors
@@ -26,20 +26,11 @@ Values = Mapping[str, Array]
 _FLOATS = frozenset(
     {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE}
 )
-# Inputs that decide about sizes: moving them would be another model, not another rounding.
-_SIZES = {
-    "Resize": frozenset({1, 2, 3}),
-    "Upsample": frozenset({1}),
-    "Range": frozenset({0, 1, 2}),
-}
-
 _BITS = {
     number: 16 if name in ("FLOAT16", "BFLOAT16") else 32 if name == "FLOAT" else 8
     for name, number in TensorProto.DataType.items()
     if name.startswith(("FLOAT", "BFLOAT"))
 }
-# Operators that make whole numbers; a Cast only where it casts to them.
-_TO_INTEGERS = frozenset({"Cast", "Ceil", "Floor", "Round"})
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,7 @@ class Side:
                         variable.add(tensor.name)
                         self.made.append(tensor.name)
         self._variable = variable
-        self._valued = self._with_values()
+        self._valued = with_values(self.index, variable)
 
     def given(self) -> set[str]:
         """Everything that a caller may give."""
@@ -132,7 +123,7 @@ class Side:
     def changed(self, other: Side) -> set[int]:
         """The float constants whose content ``other`` does not have."""
         theirs = set(other.floats().values())
-        sizes = self._that_decide_about_sizes()
+        sizes = constants_of_sizes(self.index, self._valued)
         return {
             key
             for key, digest in self.floats().items()
@@ -262,51 +253,6 @@ class Side:
                 return str(schema.since_version).encode()
         return b""
 
-    def _that_decide_about_sizes(self) -> set[int]:
-        """Constants that sizes and other integers are computed from, before any value is read."""
-        found = set()
-        for tensor in self._stored_tensors():
-            stored = stored_tensor(tensor)
-            if stored is not None and self._leads_to_integers(tensor):
-                found.add(id(stored))
-        return found
-
-    def _stored_tensors(self) -> Iterator[Tensor]:
-        for scope in self.index.scopes:
-            for tensor in scope.tensors.values():
-                if tensor.initializer is not None or tensor.producer is not None:
-                    yield tensor
-
-    def _leads_to_integers(self, constant: Tensor) -> bool:
-        waiting, seen = [constant], {constant}
-        while waiting:
-            tensor = waiting.pop()
-            for node in tensor.readers:
-                places = _SIZES.get(node.op_type)
-                if places and any(t is tensor and at in places for at, t in enumerate(node.inputs)):
-                    return True
-                made = node.outputs[0]
-                if made is None or made in self._valued or made in seen:
-                    continue
-                if node.op_type in _TO_INTEGERS:
-                    target = node.integer("to", TensorProto.INT64)
-                    if target not in _FLOATS:
-                        return True
-                seen.add(made)
-                waiting.append(made)
-        return False
-
-    def _with_values(self) -> set[Tensor]:
-        """The tensors that depend on the values of inputs, not just on their shapes."""
-        valued = {t for name in self._variable if (t := self.index.main.tensors.get(name))}
-        valued = {tensor for tensor in valued if tensor.producer is None}
-        for node in self.index.nodes:
-            if node.op_type not in ("Shape", "Size"):
-                reads = [*node.inputs, *(s.find(n) for s in node.subgraphs for n in _inner(s))]
-                if any(tensor in valued for tensor in reads) or node.scope.owner is not None:
-                    valued.update(tensor for tensor in node.outputs if tensor is not None)
-        return valued
-
 
 def _overridable(proto: onnx.ModelProto) -> list[str]:
     """Initializers that are graph inputs too, which a caller may replace from IR version 4 on."""
@@ -333,15 +279,6 @@ def _reads(node: Node) -> Iterable[str]:
                 if tensor is not None and tensor.scope.owner is None:
                     yield tensor.name
             waiting += inner.subgraphs
-
-
-def _inner(scope: Scope) -> Iterator[str]:
-    waiting = [scope]
-    while waiting:
-        inner = waiting.pop()
-        for node in inner.nodes:
-            yield from (tensor.name for tensor in node.inputs if tensor is not None)
-            waiting += node.subgraphs
 
 
 def _hashed(parts: Iterable[bytes]) -> bytes:

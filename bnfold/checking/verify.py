@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from bnfold.checking import runtime
 from bnfold.checking.deployed import check_deployed
+from bnfold.checking.drawn import Feed
 from bnfold.checking.draws import Draws
-from bnfold.checking.feeds import Feed, feeds_of
+from bnfold.checking.feeds import feeds_of
 from bnfold.checking.interface import interface_differences
 from bnfold.checking.local import Judgement, LocalCheck
 from bnfold.checking.opaque import verify_opaque
@@ -191,7 +192,7 @@ class _Verification:
     def _difference(self) -> Difference | None:
         if self._failures:
             first = _place(self._failures)
-            norm = self._norm_of(first.tensor)
+            norm = self._norm_of(first.tensor) or self._wrong_norm_behind(first.tensor)
             return difference_of(first.tensor, norm, first.worst, first.feed, first.units)
         for tally in self._whole.tallies.values():
             if not tally.is_same:
@@ -209,6 +210,15 @@ class _Verification:
             if not any((last.op_type, output) in theirs for output in last.proto.output)
         ]
         return ", ".join(gone or [name for name, _ in inside]) or None
+
+    def _wrong_norm_behind(self, tensor: str) -> str | None:
+        """The norm whose own part reads a tensor that differs, and differs too."""
+        for check in self._norms():
+            if not check.is_same and check.tensor is not None:
+                part = self._judged_by.part_of(check.tensor)
+                if any(tensor in node.proto.input for node in part):
+                    return check.norm
+        return None
 
     def _norms(self) -> list[NormCheck]:
         place: dict[Node, str] = {}

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.checking.deployed import Truth
+from bnfold.checking.drawn import Feed
 from bnfold.checking.draws import Draws, floor_of, measured
-from bnfold.checking.feeds import Feed
 from bnfold.checking.measure import Comparison, Worst, root_mean_square
 from bnfold.checking.options import Closeness
 from bnfold.checking.outcome import OutputCheck
