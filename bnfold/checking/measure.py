@@ -117,7 +117,8 @@ class Comparison:
         for i in range(len(self._axes)):
             found = self._found_rms(i)
             found = found if np.isfinite(found).all() else np.isinf(found).astype(np.float64)
-            contrasts.append(float(found.max() / root_mean_square(found)))
+            # The squares of differences far below any rounding can all be zero.
+            contrasts.append(float(found.max() / (root_mean_square(found) or 1.0)))
         best = max(contrasts)
         return next(i for i, contrast in enumerate(contrasts) if 1.2 * contrast >= best)
 
