@@ -27,7 +27,8 @@ def test_a_right_fold(case: Case) -> None:
     model = case.model()
     report = judged(model, folded_of(model))
     assert report.is_same, report.verdict
-    assert report.norms
+    # Norms of functions are counted nowhere: they are in no node of the model itself.
+    assert report.norms or model.functions
     assert all(norm.is_same for norm in report.norms)
 
 

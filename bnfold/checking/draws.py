@@ -18,7 +18,10 @@ DRAWS = ((1, 0.0), (4, 0.6), (12, 0.7), (32, 0.8))
 """Draws of rounding for a tensor; more where the share of ``multiple`` reached is so much."""
 
 HOPELESS = 50.0
-"""So many times too far off, more draws cannot mend it."""
+"""So many times too far off, more draws cannot mend it..."""
+
+ENOUGH = 4
+"""... once there are this many: a single one can be almost nothing by chance."""
 
 
 class Draws:
@@ -66,7 +69,9 @@ def measured(
     """
     worst = comparison.worst()
     for most, suspicious in DRAWS:
-        if not suspicious * multiple <= worst.units <= HOPELESS * multiple and comparison.draws:
+        if comparison.draws and worst.units < suspicious * multiple:
+            break
+        if comparison.draws >= ENOUGH and worst.units > HOPELESS * multiple:
             break
         while comparison.draws < most:
             comparison.add_draw(*draw(comparison.draws))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,10 +136,7 @@ class LocalCheck:
     def failures(self) -> list[Judgement]:
         """The tensors that differ and after which the models do not meet again, in order."""
         outputs = set(self._original.output_names)
-        after: dict[str, list[Judgement]] = defaultdict(list)
-        for judgement in self.judgements.values():
-            for name in judgement.through:
-                after[name].append(judgement)
+        after = self._after()
         excused: dict[str, bool] = {}
         for target in reversed(self.shared):
             found = self.judgements.get(target)
@@ -153,6 +150,14 @@ class LocalCheck:
             found.is_excused = excused[target]
         return [self.judgements[name] for name in self.shared if not excused.get(name, True)]
 
+    def _after(self) -> dict[str, list[Judgement]]:
+        """For each tensor those that were judged with it inside of their cones."""
+        after: dict[str, list[Judgement]] = defaultdict(list)
+        for judgement in self.judgements.values():
+            for name in judgement.through:
+                after[name].append(judgement)
+        return after
+
     def detours(self) -> list[str]:
         """The tensors of one name that hold other values, though the models meet again after."""
         self.failures()
@@ -165,17 +170,39 @@ class LocalCheck:
         up for the difference: what follows is only too coarse to show it, and it is an error.
         """
         self.failures()
+        after = self._after()
         for judgement in self.judgements.values():
             if judgement.is_excused and not judgement.is_confirmed:
-                meets = [
-                    j.tensor for j in self.judgements.values() if judgement.tensor in j.through
-                ]
+                name = judgement.tensor
+                meets = [j.tensor for j in after[name] if j.is_same]
                 judgement.is_confirmed = any(
-                    self._needs_other(judgement.tensor, tensor, values)
-                    for tensor in meets
-                    if self.judgements[tensor].is_same
+                    self._is_renamed(name, target, values)
+                    or self._needs_other(name, target, values)
+                    for target in meets
                 )
-                judgement.may_be_detour &= judgement.is_confirmed or not meets
+                judgement.may_be_detour &= judgement.is_confirmed or not after[name]
+
+    def _is_renamed(self, detour: str, target: str, values: Values) -> bool:
+        """Whether FOLDED has a tensor of ORIGINAL under the name of another."""
+        ours = self._original.cone(target, self._trusted)
+        theirs = self._folded.cone(detour, self._trusted)
+        cut = ours.cut | theirs.cut
+        if not cut <= set(values):
+            return False
+        given = {name: values[name] for name in cut}
+        names = [o for node in ours.nodes for o in node.proto.output if self._folded.lacks(o)]
+        if not names:
+            return False
+        found = self._folded.run(given, [detour], seed=self._seed)[detour]
+        candidates = self._original.run(given, names, seed=self._seed)
+        for name, expected in candidates.items():
+            if why_unlike(expected, found):
+                continue
+            comparison = Comparison(expected, found, self._floor(target))
+            sources = ((self._original, name, expected), (self._folded, detour, found))
+            if self._measured(comparison, sources, given).units <= self._multiple:
+                return True
+        return False
 
     def _needs_other(self, detour: str, target: str, values: Values) -> bool:
         cone = self._folded.cone(target, self._trusted | {detour})
@@ -192,9 +219,8 @@ class LocalCheck:
         comparison = Comparison(expected, found, self._floor(target))
         if comparison.is_equal:
             return False
-        return (
-            not self._measured(comparison, target, given, expected, found).units <= self._multiple
-        )
+        sources = ((self._original, target, expected), (self._folded, target, found))
+        return not self._measured(comparison, sources, given).units <= self._multiple
 
     def part_of(self, target: str) -> tuple[Node, ...]:
         """The nodes of ORIGINAL that make a tensor from those before it."""
@@ -252,7 +278,8 @@ class LocalCheck:
         comparison = Comparison(expected, found, self._floor(target))
         if comparison.is_equal:
             return
-        worst = self._measured(comparison, target, given, expected, found)
+        sources = ((self._original, target, expected), (self._folded, target, found))
+        worst = self._measured(comparison, sources, given)
         if worst.units > judgement.units or judgement.worst is None:
             judgement.units, judgement.worst, judgement.feed = worst.units, worst, feed
         if not worst.units <= self._multiple:
@@ -267,19 +294,22 @@ class LocalCheck:
         return floor_of(self._original, ours.nodes, self._folded, theirs.nodes)
 
     def _measured(
-        self, comparison: Comparison, target: str, given: Values, expected: Array, found: Array
+        self, comparison: Comparison, sources: Sequence[tuple[Side, str, Array]], given: Values
     ) -> Worst:
+        """The worst channel.
+
+        Args:
+            sources: each model, the tensor, and its unmoved values.
+            given: what it is computed from.
+        """
+
         def draw(number: int) -> list[tuple[Array, Array]]:
-            moves = self._draws[number]
             pairs = []
-            for side, move, unmoved in (
-                (self._original, moves[0], expected),
-                (self._folded, moves[1], found),
-            ):
+            for (side, name, unmoved), move in zip(sources, self._draws[number], strict=True):
                 if move.moves_anything:
                     # A constant that is moved may be no value that the model can work with.
                     with contextlib.suppress(ModelError):
-                        moved = side.run(given, [target], move, seed=self._seed)[target]
+                        moved = side.run(given, [name], move, seed=self._seed)[name]
                         pairs.append((moved, unmoved))
             return pairs
 

@@ -136,7 +136,7 @@ class Comparison:
                 left = np.sqrt(_mean((centred - along) ** 2))
                 # A few places say nothing: two numbers can be fitted to any two of them.
                 places = 1 / ((self._along[i] ** 4).sum(axis=1) + 1e-300)
-                left = np.where(places < FITTED_PLACES, self._found_rms(i), left)
+                left = np.where(places < FITTED_PLACES, 0.0, left)
                 found.append(float((left / self._expected(i)[0]).max()))
         return min(found)
 

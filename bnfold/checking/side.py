@@ -14,6 +14,7 @@ from onnx import AttributeProto, TensorProto, defs, helper
 
 from bnfold.checking.rounding import Move
 from bnfold.checking.sizes import constants_of_sizes, with_values
+from bnfold.onnxgraph.constants import stored_tensor
 from bnfold.onnxgraph.graph import Node
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.load import Document
@@ -121,14 +122,39 @@ class Side:
         )
 
     def changed(self, other: Side) -> set[int]:
-        """The float constants whose content ``other`` does not have."""
-        theirs = set(other.floats().values())
+        """The float constants whose content ``other`` does not have, or reads somewhere else.
+
+        A bias can be rounded to the very beta that it was computed from.
+        """
+        theirs: dict[bytes, set[tuple[str, int]]] = {}
+        for key, places in other._places().items():
+            theirs.setdefault(other.floats()[key], set()).update(places)
         sizes = constants_of_sizes(self.index, self._valued)
         return {
             key
-            for key, digest in self.floats().items()
-            if digest not in theirs and key not in sizes
+            for key, places in self._places().items()
+            if places.isdisjoint(theirs.get(self.floats()[key], ())) and key not in sizes
         }
+
+    def _places(self) -> dict[int, set[tuple[str, int]]]:
+        """Where each float constant is read: by which operators, as which of their inputs."""
+        found: dict[int, set[tuple[str, int]]] = {key: set() for key in self.floats()}
+        for scope in self.index.scopes:
+            for tensor in scope.tensors.values():
+                stored = stored_tensor(tensor)
+                if stored is not None and id(stored) in found:
+                    found[id(stored)] |= {
+                        (node.op_type, at)
+                        for node in tensor.readers
+                        for at, read in enumerate(node.inputs)
+                        if read is tensor
+                    }
+        # Nobody is known to read those of functions: equal content is enough.
+        return {key: places or {("", 0)} for key, places in found.items()}
+
+    def lacks(self, name: str) -> bool:
+        """Whether no node of the main graph makes a tensor of that name."""
+        return bool(name) and name not in self._maker
 
     def cone(self, target: str, given: Collection[str]) -> Cone:
         """What makes ``target`` from the tensors ``given``, which do not include it."""
