@@ -60,7 +60,7 @@ def check_deployed(
     outputs = [
         _judged(name, truths, ours.outputs, theirs.outputs, multiple)
         for name in names
-        if all(_is_float(run[name]) for run in (*ours.outputs, *theirs.outputs))
+        if all(name in run and _is_float(run[name]) for run in (*ours.outputs, *theirs.outputs))
     ]
     good = all(output.is_close for output in outputs)
     if not outputs:
@@ -71,7 +71,7 @@ def check_deployed(
         )
         summary = f"FOLDED is {ratio:.2g} times as far from the float64 values as ORIGINAL"
     else:
-        bad = max((o for o in outputs if not o.is_close), key=lambda o: o.folded_error / o.allowed)
+        bad = max((o for o in outputs if not o.is_close), key=_excess)
         summary = (
             f"output {bad.name!r} of FOLDED is {bad.folded_error:.3g} from the float64 values, "
             f"ORIGINAL {bad.original_error:.3g} (allowed: {bad.allowed:.3g})"

@@ -102,6 +102,8 @@ def _write(folder: Path, arrays: dict[str, Array]) -> None:
     names = {}
     for number, (name, array) in enumerate(arrays.items()):
         plain = array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+        if plain.dtype == object:
+            plain = plain.astype(np.str_)
         np.save(folder / f"{number}.npy", plain, allow_pickle=False)
         names[name] = array.dtype.name
     (folder / "names.json").write_text(json.dumps(names))
@@ -154,18 +156,22 @@ def _run(session: Any, feeds: dict[str, Array], wanted: list[str]) -> dict[str, 
         for name, array in feeds.items()
     }
     results = session.run_with_ort_values(wanted, given)
-    return {name: _array(value) for name, value in zip(wanted, results, strict=True)}
+    pairs = zip(wanted, results, strict=True)
+    # Sequences and maps are left to the float64 comparison.
+    return {name: _array(value) for name, value in pairs if value.is_tensor()}
 
 
 def _array(value: Any) -> Array:
     if value.data_type() != "tensor(bfloat16)":
-        return np.asarray(value.numpy())
+        array: Array = np.asarray(value.numpy())
+        return array
     import ml_dtypes
 
     # The runtime hands out no bfloat16, but says where it is.
     shape = value.shape()
     memory = (ctypes.c_uint16 * math.prod(shape)).from_address(value.data_ptr())
-    return np.array(memory, np.uint16).view(ml_dtypes.bfloat16).reshape(shape)
+    narrow: Array = np.array(memory, np.uint16).view(ml_dtypes.bfloat16).reshape(shape)
+    return narrow
 
 
 if __name__ == "__main__":

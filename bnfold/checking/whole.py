@@ -17,7 +17,7 @@ from bnfold.checking.measure import Comparison, Worst, root_mean_square
 from bnfold.checking.options import Closeness
 from bnfold.checking.outcome import OutputCheck
 from bnfold.checking.side import Side
-from bnfold.checking.unlike import why_unlike
+from bnfold.checking.unlike import joined, why_unlike
 from bnfold.errors import ModelError
 
 Array = npt.NDArray[Any]
@@ -141,7 +141,8 @@ class WholeCheck:
                     values = None
                     if move.moves_anything:
                         with contextlib.suppress(ModelError):
-                            values = side.run(arrays, names, move, seed=self._seed)
+                            outputs = side.run(arrays, names, move, seed=self._seed)
+                            values = {name: joined(value) for name, value in outputs.items()}
                     pair.append(values)
                 moved[number] = (pair[0], pair[1])
             return moved[number]
@@ -152,12 +153,14 @@ class WholeCheck:
             if why:
                 tally.fail(feed.name, f"{name} {why}")
                 continue
+            mine, other = joined(mine), joined(other)
 
             def draw(
                 number: int, name: str = name, mine: Array = mine, other: Array = other
             ) -> list[tuple[Array, Array]]:
                 before, after = run(number)
-                if after is not None and after[name].shape == other.shape:
+                is_float = other.dtype.kind == "f"
+                if is_float and after is not None and after[name].shape == other.shape:
                     with np.errstate(all="ignore"):
                         shift = after[name].astype(np.float64) - other.astype(np.float64)
                     noise[name].append(root_mean_square(np.nan_to_num(shift, posinf=0, neginf=0)))

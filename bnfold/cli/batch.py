@@ -160,11 +160,11 @@ def finish(
     saved = dict(files or {})
     whole = dumps(document(command, models, errors)) if as_json or save_report else ""
     stream = sys.stderr if to_stderr else sys.stdout
-    if as_json:
-        print(whole, file=stream)
-    elif not quiet and texts:
-        print("\n\n".join(texts), file=stream)
-    stream.flush()
+    text = whole if as_json else "" if quiet else "\n\n".join(texts)
+    if text:
+        if stream is None:  # closed by the caller; print would say nothing
+            raise FileError("cannot print the report: its stream is closed")
+        print(text, file=stream, flush=True)
     if save_report is not None:
         saved[save_report] = f"{whole}\n".encode(errors="backslashreplace")
     if saved:
