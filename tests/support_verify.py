@@ -24,6 +24,13 @@ def folded_of(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
+def model_of(inputs: str, body: str, *, more: str = "", output: str = "float y") -> onnx.ModelProto:
+    """A model with random parameters; its output has whatever shape it gets."""
+    model = filled(parsed(f"agraph ({inputs}) => ({output}) <{more}> {{ {body} }}"))
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    return model
+
+
 def text_of_chain(count: int, *, between: str = "Relu") -> str:
     """A graph of ``count`` layers: Conv with 4 channels, norm, and what is between them.
 
@@ -58,7 +65,7 @@ def scaled(model: onnx.ModelProto, name: str, factor: Any, at: Any = ...) -> onn
     return with_values(model, **{name: values})
 
 
-def own_fold(model: onnx.ModelProto, at: int, *, wrong: float = 1.0) -> onnx.ModelProto:
+def own_fold(model: onnx.ModelProto, at: int, *, wrong: Any = 1.0) -> onnx.ModelProto:
     """``chain`` with the norm of one layer folded by hand, its scale times ``wrong``.
 
     The layer writes the name that the norm wrote.

@@ -323,19 +323,3 @@ def test_a_batch_is_interrupted_with_its_workers(tmp_path: Path) -> None:
     assert [p.name for p in out.iterdir() if p.suffix != ".onnx"] == []
     for path in out.iterdir():
         onnx.checker.check_model(onnx.load(path))
-
-
-def test_the_reader_of_the_report_may_leave(tmp_path: Path) -> None:
-    model, out = write(tmp_path / "m.onnx"), tmp_path / "o.onnx"
-    command = f"{sys.executable} -m bnfold fold {model} -o {out} --json | true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
-    assert b"Traceback" not in done.stderr
-    assert out.exists()
-
-
-def test_no_progress_bar_without_a_terminal(tmp_path: Path) -> None:
-    for name in ("a", "b", "c"):
-        write(tmp_path / f"{name}.onnx")
-    done = run("fold", tmp_path, "--output-dir", tmp_path / "out")
-    assert done.returncode == 0
-    assert done.stderr == b""

@@ -1,4 +1,7 @@
-"""The README's session is what the commands really print."""
+"""The README's sessions are what the commands really print.
+
+``python -m tests.test_readme`` writes them anew.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,30 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+SESSION = r"(?<=```console\n)(.*?)(?=```)"
+
+
+def real(session: str, folder: Path) -> str:
+    """What the commands of a session print, one after the other, in a folder."""
+    printed = ""
+    for command in re.findall(r"^\$ (.*)$", session, re.M):
+        assert command.startswith("bnfold ")
+        done = subprocess.run(
+            ["bash", "-c", command.replace("bnfold ", f"{sys.executable} -m bnfold ", 1)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.stderr == ""
+        printed += f"$ {command}\n{done.stdout}"
+    return printed
 
 
 def comparable(text: str) -> str:
@@ -19,25 +42,11 @@ def comparable(text: str) -> str:
 
 
 def test_the_sessions_are_real(tmp_path: Path) -> None:
-    sessions = re.findall(r"```console\n(.*?)```", README, re.S)
+    sessions = re.findall(SESSION, README, re.S)
     assert len(sessions) == 2
     shutil.copytree(ROOT / "sample_models", tmp_path / "sample_models")
     for session in sessions:
-        printed = ""
-        for command in re.findall(r"^\$ (.*)$", session, re.M):
-            assert command.startswith("bnfold ")
-            real = command.replace("bnfold ", f"{sys.executable} -m bnfold ", 1)
-            done = subprocess.run(
-                ["bash", "-c", real],
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                check=False,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )
-            assert done.stderr == ""
-            printed += f"$ {command}\n{done.stdout}"
-        assert comparable(printed) == comparable(session)
+        assert comparable(real(session, tmp_path)) == comparable(session)
 
 
 def test_the_readme_starts_with_one_sentence_and_two_commands() -> None:
@@ -57,3 +66,10 @@ def test_every_link_leads_somewhere() -> None:
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             if not link.startswith("https://"):
                 assert (path.parent / link).exists(), f"{path}: {link}"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        shutil.copytree(ROOT / "sample_models", Path(name) / "sample_models")
+        written = re.sub(SESSION, lambda found: real(found[0], Path(name)), README, flags=re.S)
+    (ROOT / "README.md").write_text(written)

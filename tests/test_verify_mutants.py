@@ -19,8 +19,8 @@ from tests.support_verify import folded_of, judged
 
 SEED = 0
 
-# One of so many mutations is tried in a family; of those not listed one of three.
-SHARE = {"one": 1, "float16": 2, "plain": 12, "residual": 6, "fresh": 5}
+# One of so many mutations is tried in a family; of those not listed one of four.
+SHARE = {"one": 1, "float16": 4, "plain": 16, "residual": 6, "fresh": 5}
 
 # In float16, errors no larger than what a fold in float16 arithmetic costs, which is right: about
 # a unit in the last place (1/1000) of each parameter. How large they are, relative to it:
@@ -33,14 +33,14 @@ INDISTINGUISHABLE = {
     # The output that this weight is for is negative on all rows but a few, and Relu hides it.
     ("gemm", "weight-off-by-a-hundredth@2"),
 }
-DEEP = ("mean-sign", "bias-off-by-1e-4", "weight-off-by-a-hundredth")
+DEEP = ("bias-off-by-1e-4", "weight-off-by-a-hundredth")
 
 
 def is_chosen(family: str, name: str) -> bool:
     if family == "deep":
         return name in DEEP
     known = {(f, mutant.split("@")[0]) for f, mutant in INDISTINGUISHABLE}
-    by_chance = crc32(f"{family} {name}".encode()) % SHARE.get(family, 3) == 0
+    by_chance = crc32(f"{family} {name}".encode()) % SHARE.get(family, 4) == 0
     return (family, name) in known or by_chance or home(name) == family
 
 
@@ -79,7 +79,7 @@ def accepted(family: str) -> tuple[set[str], set[str]]:
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_wrong_folds_are_rejected(family: str) -> None:
     tried, passed = accepted(family)
-    assert len(tried) >= 8
+    assert len(tried) >= 6
     known = {name for f, name in INDISTINGUISHABLE if f == family}
     assert passed - known == set(), "accepted, though wrong"
     assert known - passed == set(), "rejected by now: take it off the table"

@@ -60,7 +60,7 @@ def test_the_fold_is_accepted(model: onnx.ModelProto, seed: int) -> None:
     assert all(norm.is_same for norm in report.norms)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, deadline=None, max_examples=30)
 @given(chains(), st.integers(0, 3), st.data())
 def test_a_fold_of_another_scale_is_rejected(
     model: onnx.ModelProto, seed: int, data: st.DataObject
@@ -71,3 +71,15 @@ def test_a_fold_of_another_scale_is_rejected(
     factor[data.draw(st.integers(0, 3))] = 1.2
     other = with_values(model, **{gamma: constant(model, gamma).astype(np.float64) * factor})
     assert not judged(model, folded_of(other), seed=seed).is_same
+
+
+def test_a_bias_that_is_rounded_to_the_beta_that_it_came_from() -> None:
+    text = """agraph (bfloat16[N,4] x) => (bfloat16[N,4] y) <bfloat16[4,4] w, PARAMETERS> {
+        c = Gemm (x, w)  y = BatchNormalization (c, g, b, m, v) }"""
+    text = text.replace("PARAMETERS", norm_parameters(4).replace("float[", "bfloat16["))
+    model = with_values(filled(parsed(text)), g=0.03, b=[36.25, -42.5, -35.75, -5.0625], m=0.1, v=9)
+    folded = folded_of(model)
+    np.testing.assert_array_equal(
+        constant(folded, folded.graph.node[0].input[2]), constant(model, "b")
+    )
+    assert judged(model, folded).is_same

@@ -162,8 +162,6 @@ def finish(
     stream = sys.stderr if to_stderr else sys.stdout
     text = whole if as_json else "" if quiet else "\n\n".join(texts)
     if text:
-        if stream is None:  # closed by the caller; print would say nothing
-            raise FileError("cannot print the report: its stream is closed")
         print(text, file=stream, flush=True)
     if save_report is not None:
         saved[save_report] = f"{whole}\n".encode(errors="backslashreplace")
