@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+IMPULSES = "impulses"
+
 SUBSETS = 16
 """Into how many parts, at most, the channels are divided to see single weights."""
 
@@ -41,7 +43,7 @@ def probes(
     parts = min(SUBSETS * rows, channels)
     for number in range(0, parts if channels > 1 else 0, max(1, rows)):
         yield (
-            f"impulses in every {parts}th channel in front of it",
+            f"{IMPULSES} in every {parts}th channel in front of it",
             {name: _impulses(value, number, parts) for name, value in inputs.items()},
         )
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.checking.draws import Draws, floor_of, measured
-from bnfold.checking.inputs import probes
+from bnfold.checking.inputs import IMPULSES, probes
 from bnfold.checking.measure import Comparison, Worst
 from bnfold.checking.side import Cone, Side
 from bnfold.checking.unlike import why_unlike
@@ -109,7 +109,8 @@ class LocalCheck:
             with_probes: whether to try zeros, and single channels, in front of each part too.
         """
         # Single weights need many runs: always where rounding is coarse, else in small models.
-        is_thorough = self._draws.is_narrow or sum(v.size for v in values.values()) <= SMALL
+        is_small = sum(value.size for value in values.values()) <= SMALL
+        is_thorough = self._draws.is_narrow or is_small
         for missing in [name for name in self._trusted if name not in values]:
             self._forget(missing)
         for target in self.shared:
@@ -126,7 +127,8 @@ class LocalCheck:
             is_plain = not judgement.is_same
             if with_probes and judgement.is_same and ours.cut == theirs.cut:
                 for probe, inputs in probes(given, with_impulses=is_thorough):
-                    self._judge(judgement, f"{name}, {probe}", inputs, None)
+                    by_number = is_small and probe.startswith(IMPULSES)
+                    self._judge(judgement, f"{name}, {probe}", inputs, None, by_number=by_number)
             if not judgement.is_same and target in self._trusted:
                 judgement.may_be_detour &= is_plain
                 self._distrust(target)
@@ -254,12 +256,19 @@ class LocalCheck:
         return found
 
     def _judge(
-        self, judgement: Judgement, feed: str, given: Values, expected: Array | None
+        self,
+        judgement: Judgement,
+        feed: str,
+        given: Values,
+        expected: Array | None,
+        *,
+        by_number: bool = False,
     ) -> None:
         """Judge one tensor from given values.
 
         Args:
             expected: ORIGINAL's values, or None to compute them from ``given`` too.
+            by_number: whether each number is made by few weights.
         """
         target = judgement.tensor
         try:
@@ -275,7 +284,7 @@ class LocalCheck:
             judgement.is_same, judgement.units = False, np.inf
             judgement.feed, judgement.why = feed, f"{target} {why}"
             return
-        comparison = Comparison(expected, found, self._floor(target))
+        comparison = Comparison(expected, found, self._floor(target), by_number)
         if comparison.is_equal:
             return
         sources = ((self._original, target, expected), (self._folded, target, found))

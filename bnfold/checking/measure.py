@@ -21,6 +21,12 @@ ATTRIBUTES = 2.0**-24
 FITTED_PLACES = 8.0
 """In so many places, at least, a channel has to vary for a scale and shift to mean something."""
 
+EACH = -1
+"""In place of an axis: each number is a channel of its own."""
+
+SHARE_OF_TERMS = 0.1
+"""How small a number may be beside the others before its own size says little of its terms."""
+
 PRIOR_DRAWS = 2.0
 """How many draws the typical channel of the same tensor counts for, beside a channel's own."""
 
@@ -49,6 +55,7 @@ class Comparison:
     Args:
         original, folded: the values of equal shape; any dtype.
         floor: relative to the largest value of a channel, what is no difference in any case.
+        by_number: judge each number for itself too, where each is made by few weights.
 
     Differences are judged in each channel by four numbers: the root mean square, the largest, the
     mean, and the part along the channel's own values. An error of scale or shift common to a
@@ -58,6 +65,7 @@ class Comparison:
     original: Array
     folded: Array
     floor: float = ARITHMETIC
+    by_number: bool = False
     _draws: list[list[Float64Array]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -67,6 +75,8 @@ class Comparison:
         channels = [1] if len(shape) == 2 else [1, len(shape) - 1] if len(shape) > 2 else []
         # Channels are on axis 1, or on the last one behind a MatMul; the whole counts as one more.
         self._axes: list[int | None] = [*channels, None] if self.original.size else [None]
+        if self.by_number and self.original.size:
+            self._axes.append(EACH)
         self._along = [self._directions(axis) for axis in self._axes]
         self._found = [
             self._statistics(self.difference, i) if self.difference.any() else None
@@ -114,7 +124,9 @@ class Comparison:
     def _place(self) -> int:
         """The axis along which the difference is most in one channel; the first unless plainly."""
         contrasts = []
-        for i in range(len(self._axes)):
+        for i, axis in enumerate(self._axes):
+            if axis == EACH:
+                continue
             found = self._found_rms(i)
             found = found if np.isfinite(found).all() else np.isinf(found).astype(np.float64)
             # The squares of differences far below any rounding can all be zero.
@@ -129,7 +141,7 @@ class Comparison:
         """
         found = [float("inf")]
         for i, axis in enumerate(self._axes):
-            if axis is not None:
+            if axis is not None and axis != EACH:
                 values = self._by_channel(self.difference, axis)
                 centred = values - _mean(values)[:, None]
                 along = (centred * self._along[i]).sum(axis=1, keepdims=True) * self._along[i]
@@ -163,6 +175,9 @@ class Comparison:
         # A channel's own few draws can all be small by chance: the typical channel of the tensor,
         # in proportion to the size of the values, counts as well.
         amplitude = np.sqrt(_mean(size**2)) + 1e-150
+        if self._axes[i] == EACH:
+            # A sum that happens to be almost zero is rounded like its terms.
+            amplitude = np.hypot(amplitude, SHARE_OF_TERMS * np.sqrt((size**2).mean()))
         relative = np.median(np.sqrt(squares) / amplitude, axis=1, keepdims=True)
         typical = (relative * amplitude) ** 2
         count = len(self._draws)
@@ -196,11 +211,15 @@ class Comparison:
         return directions
 
     def _channels(self, axis: int | None) -> int:
+        if axis == EACH:
+            return int(self.original.size)
         return 1 if axis is None else int(self.original.shape[axis])
 
     def _by_channel(self, values: Array, axis: int | None) -> Array:
         if axis is None:
             return values.reshape(1, -1)
+        if axis == EACH:
+            return values.reshape(-1, 1)
         return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
 
 
