@@ -156,6 +156,20 @@ class Comparison:
         found = self._found[i]
         return np.zeros(self._channels(self._axes[i])) if found is None else found[0]
 
+    def at(self, place: int | None) -> Worst:
+        """The values at a place of the flat tensor, and how much its channel differs in all."""
+        units = self.worst().units
+        if place is None:
+            return Worst(units, None, None, 0.0, 0.0)
+        axis = self._axes[0]
+        channel = None
+        if axis is not None:
+            channel = int(np.unravel_index(place, self.original.shape)[axis])
+        values = self.original.reshape(-1)[place], self.folded.reshape(-1)[place]
+        if self.original.dtype.kind not in "fiub":
+            return Worst(units, axis, channel, float("nan"), float("nan"))
+        return Worst(units, axis, channel, float(values[0]), float(values[1]))
+
     def _at(self, units: float, axis: int | None, channel: int) -> Worst:
         here = np.abs(self._by_channel(self.difference, axis)[channel])
         at = int(np.nan_to_num(here, nan=np.inf, posinf=np.inf).argmax())

@@ -83,7 +83,7 @@ def verify_opaque(
         original=ours.document.name,
         folded=theirs.document.name,
         is_same=bad is None,
-        verdict=verdict_no(difference, [], outputs)
+        verdict=verdict_no(difference, [], outputs, options.closeness is not None)
         if bad is not None
         else verdict_yes(outputs, options.closeness is not None),
         outputs=outputs,
@@ -124,11 +124,11 @@ def _judge(
             pairs.append((mine * (1 + unit * generator.uniform(-1, 1, mine.shape)), mine))
         comparison.add_draw(*pairs)
     worst = comparison.worst()
+    is_same, rank = worst.units <= options.multiple, worst.units
     if options.closeness is not None:
-        is_same = options.closeness.holds(comparison)
-    else:
-        is_same = worst.units <= options.multiple
-    tally.add(comparison, worst, feed.name, is_same)
+        rank, worst = options.closeness.worst(comparison)
+        is_same = rank <= 0
+    tally.add(comparison, worst, feed.name, is_same, rank)
 
 
 def _draws(

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from bnfold.checking.measure import Comparison
+from bnfold.checking.measure import Comparison, Worst
 from bnfold.checking.outcome import MULTIPLE
 
 
@@ -21,9 +22,21 @@ class Closeness:
 
     def holds(self, comparison: Comparison) -> bool:
         """Whether it holds everywhere."""
-        size = np.abs(comparison.original.astype(np.float64))
+        return bool((self._excess(comparison) <= 0).all())
+
+    def worst(self, comparison: Comparison) -> tuple[float, Worst]:
+        """By how much it holds least, negative where it holds, and there the values."""
+        excess = self._excess(comparison)
+        if not excess.size:
+            return -np.inf, comparison.at(None)
+        place = int(excess.argmax())
+        return float(excess.reshape(-1)[place]), comparison.at(place)
+
+    def _excess(self, comparison: Comparison) -> npt.NDArray[np.float64]:
+        original = comparison.original
+        size = np.abs(original.astype(np.float64)) if original.dtype.kind in "fiub" else 0.0
         size = np.where(np.isfinite(size), size, 0.0)
-        return bool((np.abs(comparison.difference) <= self.atol + self.rtol * size).all())
+        return np.asarray(np.abs(comparison.difference) - (self.atol + self.rtol * size))
 
 
 @dataclass(frozen=True)

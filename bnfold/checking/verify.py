@@ -163,7 +163,7 @@ class _Verification:
         is_same = not self._failures and all(output.is_same for output in outputs)
         difference = self._difference()
         if not is_same:
-            verdict = verdict_no(difference, self._failures, outputs)
+            verdict = verdict_no(difference, self._failures, outputs, closeness is not None)
         elif checked is not None and not checked.is_good:
             verdict = f"not the same in onnxruntime: {checked.summary}"
         else:

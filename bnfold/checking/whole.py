@@ -44,6 +44,7 @@ class OutputTally:
     worst: Worst | None = None
     feed: str = ""
     has_numbers: bool = False
+    rank: float = 0.0
 
     def fail(self, feed: str, why: str) -> None:
         """Note a difference that is no number."""
@@ -51,8 +52,14 @@ class OutputTally:
         self.max_abs = self.units = float("inf")
         self.feed = feed
 
-    def add(self, comparison: Comparison, worst: Worst, feed: str, is_same: bool) -> None:
-        """Add one feed."""
+    def add(
+        self, comparison: Comparison, worst: Worst, feed: str, is_same: bool, rank: float
+    ) -> None:
+        """Add one feed.
+
+        Args:
+            rank: how much the worst place speaks against the models being the same.
+        """
         original = comparison.original
         self.dtype = self.dtype or str(original.dtype)
         difference = comparison.difference
@@ -71,8 +78,9 @@ class OutputTally:
             same = original.argmax(axis=1) == comparison.folded.argmax(axis=1)
             seen = self.agreements
             self.agreements = (seen[0] + int(same.sum()), seen[1] + int(same.size))
-        if worst.units > self.units or self.worst is None:
-            self.units, self.worst, self.feed = worst.units, worst, feed
+        self.units = max(self.units, worst.units)
+        if rank > self.rank or self.worst is None:
+            self.rank, self.worst, self.feed = rank, worst, feed
         self.is_same = self.is_same and is_same
 
     def check(self, element_type: str) -> OutputCheck:
@@ -169,11 +177,11 @@ class WholeCheck:
 
             comparison = Comparison(mine, other, self._floor)
             worst = measured(comparison, draw, self._multiple)
+            is_same, rank = worst.units <= self._multiple, worst.units
             if self._closeness is not None:
-                is_same = self._closeness.holds(comparison)
-            else:
-                is_same = worst.units <= self._multiple
-            tally.add(comparison, worst, feed.name, is_same)
+                rank, worst = self._closeness.worst(comparison)
+                is_same = rank <= 0
+            tally.add(comparison, worst, feed.name, is_same, rank)
         self.truths.append(
             Truth(
                 feed,

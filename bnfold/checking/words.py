@@ -21,7 +21,10 @@ def verdict_yes(outputs: Sequence[OutputCheck], by_tolerance: bool) -> str:
 
 
 def verdict_no(
-    difference: Difference | None, failures: Sequence[Judgement], outputs: Sequence[OutputCheck]
+    difference: Difference | None,
+    failures: Sequence[Judgement],
+    outputs: Sequence[OutputCheck],
+    by_tolerance: bool,
 ) -> str:
     """The line of a no."""
     why = next((j.why for j in failures if j.why), "")
@@ -29,6 +32,11 @@ def verdict_no(
     if why:
         return f"not the same function: {why}"
     assert difference is not None
+    if by_tolerance:
+        return (
+            f"not the same function within the given tolerance: {difference.tensor} is "
+            f"{difference.folded:.6g} instead of {difference.original:.6g}"
+        )
     norm = f" (norm {difference.norm})" if difference.norm else ""
     return f"not the same function: {difference.tensor}{norm} {_how_much(difference.units)}"
 

@@ -133,6 +133,18 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
+@contextmanager
+def waiting(what: str, quiet: bool) -> Iterator[None]:
+    """Show on a terminal that something long is going on."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"{what} ..."):
+        yield
+
+
 def warn_of_unmatched(patterns: Iterable[str], reports: Iterable[Report]) -> None:
     """Say on stderr which patterns matched no norm: a misspelt one would pass unnoticed."""
     labels = [name for report in reports for norm in report.norms for name in norm.nodes]

@@ -74,7 +74,7 @@ def verify(
     """
     with guarded():
         from bnfold import api
-        from bnfold.cli.batch import finish, over_all
+        from bnfold.cli.batch import finish, over_all, waiting
         from bnfold.cli.data import arrays_of, dims_of, feed_of, files_of, require_amount
         from bnfold.cli.inputs import content, pair, protect_reports
         from bnfold.report.as_json import verify_json
@@ -107,7 +107,7 @@ def verify(
                 name=(before.name, entry.name),
             )
 
-        with _failures_in(junit, after.name):
+        with _failures_in(junit, after.name), waiting(f"comparing {after.name}", quiet):
             reports, errors = over_all([after], judge)
         results = [junit_xml(report) for report in reports]
         results += [junit_error_xml(*error) for error in errors.items()]
