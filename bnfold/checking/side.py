@@ -27,11 +27,6 @@ Values = Mapping[str, Array]
 _FLOATS = frozenset(
     {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE}
 )
-_BITS = {
-    number: 16 if name in ("FLOAT16", "BFLOAT16") else 32 if name == "FLOAT" else 8
-    for name, number in TensorProto.DataType.items()
-    if name.startswith(("FLOAT", "BFLOAT"))
-}
 
 
 @dataclass(frozen=True)
@@ -57,6 +52,7 @@ class Side:
         evaluator: evaluates it in float64.
         input_names, output_names: of the graph; the inputs that have to be given.
         overridable: the initializers that may be given too.
+        valued: the tensors that depend on the values of inputs, not just on their shapes.
         made: the tensors of the main graph that depend on its inputs and that a node makes, in
             topological order.
     """
@@ -89,7 +85,7 @@ class Side:
                         variable.add(tensor.name)
                         self.made.append(tensor.name)
         self._variable = variable
-        self._valued = with_values(self.index, variable)
+        self.valued = with_values(self.index, variable)
 
     def given(self) -> set[str]:
         """Everything that a caller may give."""
@@ -129,7 +125,7 @@ class Side:
         theirs: dict[bytes, set[tuple[str, int]]] = {}
         for key, places in other._places().items():
             theirs.setdefault(other.floats()[key], set()).update(places)
-        sizes = constants_of_sizes(self.index, self._valued)
+        sizes = constants_of_sizes(self.index, self.valued)
         return {
             key
             for key, places in self._places().items()
@@ -215,25 +211,6 @@ class Side:
                 if name:
                     names[name] = _hashed([whole, str(at).encode()])
         return names.get(target)
-
-    def narrowest_cast(self) -> tuple[int, str]:
-        """How many bits the narrowest float has that data is cast to, and the node; 64 for none.
-
-        Casts of constants do not count: there they only say how a weight is stored.
-        """
-        found = 64, ""
-        for node in self.index.nodes:
-            if node.op_type == "Cast" and node.domain == "" and node.inputs[0] in self._valued:
-                bits = _BITS.get(node.integer("to", 0), 64)
-                found = min(found, (bits, node.label))
-        return found
-
-    def narrowest_float(self) -> int:
-        """How many bits the narrowest float has that the model stores, is given or casts to."""
-        proto = self.document.proto
-        types = {tensor.data_type for _, tensor in all_tensors(proto)}
-        types |= {v.type.tensor_type.elem_type for v in (*proto.graph.input, *proto.graph.output)}
-        return min([self.narrowest_cast()[0], *(_BITS.get(kind, 64) for kind in types)])
 
     def attributes(self, nodes: Iterable[Node]) -> set[tuple[str, str, tuple[float, ...]]]:
         """The numbers that some nodes have as attributes, with operator and name."""

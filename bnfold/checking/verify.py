@@ -18,6 +18,7 @@ from bnfold.checking.local import Judgement, LocalCheck
 from bnfold.checking.opaque import verify_opaque
 from bnfold.checking.options import Options
 from bnfold.checking.outcome import Difference, NormCheck, RuntimeCheck, VerifyReport
+from bnfold.checking.precision import narrowed
 from bnfold.checking.side import Side
 from bnfold.checking.whole import WholeCheck
 from bnfold.checking.words import detours_note, difference_of, verdict_no, verdict_yes
@@ -40,7 +41,7 @@ def verify(original: Document, folded: Document, options: Options) -> VerifyRepo
     with np.errstate(all="ignore"):
         ours, theirs = Side(original), Side(folded)
         broken, notes = interface_differences(ours, theirs)
-        broken += _narrowed(ours, theirs)
+        broken += narrowed(ours, theirs)
         if broken:
             return VerifyReport(
                 original.name,
@@ -57,14 +58,6 @@ def verify(original: Document, folded: Document, options: Options) -> VerifyRepo
         if unknown:
             return verify_opaque(ours, theirs, options, unknown, notes)
         return _Verification(ours, theirs, options, notes).run()
-
-
-def _narrowed(ours: Side, theirs: Side) -> list[str]:
-    """A cast to a narrower float than any in ORIGINAL, whose rounding float64 does not show."""
-    bits, node = theirs.narrowest_cast()
-    if bits >= ours.narrowest_float():
-        return []
-    return [f"node {node!r} casts data to a float of {bits} bits, which ORIGINAL has nowhere"]
 
 
 def _place(failures: Sequence[Judgement]) -> Judgement:
