@@ -27,8 +27,6 @@ SHARE = {"one": 1, "float16": 4, "plain": 16, "residual": 6, "fresh": 5}
 INDISTINGUISHABLE = {
     ("float16", "epsilon-of-keras"),  # epsilon 1e-3 for 1e-5: up to 1/1500 of the scale
     ("float16", "epsilon-of-keras@1"),
-    ("float16", "weight-in-four-decimals"),  # 1/2000
-    ("float16", "weight-in-four-decimals@0"),
     ("float16", "channel-off-by-a-thousandth@2"),  # 1/1000
     # The output that this weight is for is negative on all rows but a few, and Relu hides it.
     ("gemm", "weight-off-by-a-hundredth@2"),

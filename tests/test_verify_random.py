@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from hypothesis import given, settings
@@ -13,11 +15,12 @@ from tests.support_verify import folded_of, judged
 
 CONVS = ("Conv <pads=[1,1,1,1]>", "Conv <pads=[1,1,1,1], group=2>", "ConvTranspose <group=2>")
 GEMMS = ("Gemm <transB=1>", "Gemm <alpha=0.5, beta=2.0>", "MatMul")
-DTYPES = ["float", "double", "float16", "bfloat16"]
+WIDE = ("float", "double")
+DTYPES = (*WIDE, "float16", "bfloat16")
 
 
 @st.composite
-def chains(draw: st.DrawFn) -> onnx.ModelProto:
+def chains(draw: st.DrawFn, dtypes: Sequence[str] = DTYPES) -> onnx.ModelProto:
     """One to three layers with four channels; a norm behind each, parameters of any size."""
     is_conv = draw(st.booleans())
     lines, declared, data = [], [], "x"
@@ -45,7 +48,7 @@ def chains(draw: st.DrawFn) -> onnx.ModelProto:
         f"agraph (float[{places}] x) => (float[{made}] {data}) <{', '.join(declared)}> "
         f"{{ {'  '.join(lines)} }}"
     )
-    model = filled(parsed(text, dtype=draw(st.sampled_from(DTYPES))), draw(st.integers(0, 99)))
+    model = filled(parsed(text, dtype=draw(st.sampled_from(dtypes))), draw(st.integers(0, 99)))
     values = {n: constant(model, n).astype(np.float64) * size for n, size in sizes.items()}
     return with_values(model, **values)
 
@@ -61,10 +64,11 @@ def test_the_fold_is_accepted(model: onnx.ModelProto, seed: int) -> None:
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)
-@given(chains(), st.integers(0, 3), st.data())
+@given(chains(WIDE), st.integers(0, 3), st.data())
 def test_a_fold_of_another_scale_is_rejected(
     model: onnx.ModelProto, seed: int, data: st.DataObject
 ) -> None:
+    # In 16 bits a small scale beside a large shift is less than what rounding the bias loses.
     norms = sum(node.op_type == "BatchNormalization" for node in model.graph.node)
     gamma = f"g{data.draw(st.integers(0, norms - 1))}"
     factor = np.ones(4)
