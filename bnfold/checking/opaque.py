@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from bnfold.algebra.rounding import epsilon
 from bnfold.checking import runtime
 from bnfold.checking.drawn import Feed
+from bnfold.checking.draws import Draws
 from bnfold.checking.feeds import feeds_of
 from bnfold.checking.measure import Comparison
 from bnfold.checking.options import Options
@@ -38,6 +40,8 @@ def verify_opaque(
     """Compare the outputs of two models in onnxruntime at ``ORT_DISABLE_ALL``.
 
     The yardstick is the same: FOLDED's weights moved by up to a unit in the last place, as stored.
+    Beside it counts the arithmetic of the runtime: how far its ORIGINAL is from the float64 values,
+    where the evaluator knows all of ORIGINAL, and what the last place of the inputs moves.
 
     Raises:
         UsageError: onnxruntime was excluded, or cannot run ORIGINAL either.
@@ -50,30 +54,40 @@ def verify_opaque(
 
         def run(arrays: dict[str, Array]) -> Mapping[str, Array]:
             done = runtime.run(path, [arrays], names)
+            if not done.is_loaded:
+                raise UsageError(f"only onnxruntime could evaluate {named}, but {done.error}")
             if done.outputs is None:
                 raise ModelError(f"of {ours.document.name} {done.error}")
             return done.outputs[0]
 
         feeds = list(feeds_of(ours, options, run))
-        expected = runtime.run(path, [feed.arrays for feed in feeds], names)
-    if expected.outputs is None:
-        raise UsageError(f"only onnxruntime could evaluate {named}, but {expected.error}")
+        arrays = [feed.arrays for feed in feeds]
+        expected = runtime.run(path, arrays, names).outputs
+        nudged = [
+            runtime.run(path, [_nudged(a, options.seed + n) for a in arrays], names).outputs
+            for n in range(DRAWS if expected is not None else 0)
+        ]
+    if expected is None:
+        raise UsageError(f"only onnxruntime could evaluate {named}, but it cannot run ORIGINAL")
     tallies = {name: OutputTally(name) for name in names}
     with runtime.on_disk(theirs.document) as path:
-        found = runtime.run(path, [feed.arrays for feed in feeds], names)
+        found = runtime.run(path, arrays, names)
     if found.outputs is None:
         for tally in tallies.values():
             tally.fail("", f"ORIGINAL runs, but of FOLDED {found.error}")
     else:
-        draws = list(_draws(ours, theirs, options.seed, feeds))
+        draws = list(_draws(ours, theirs, options.seed, arrays))
         for number, feed in enumerate(feeds):
+            truth, moved = _truth(ours, theirs, options.seed, feed.arrays)
             for name, tally in tallies.items():
-                if name not in expected.outputs[number] or name not in found.outputs[number]:
+                mine, other = expected[number].get(name), found.outputs[number].get(name)
+                if mine is None or other is None:
                     tally.fail(feed.name, f"{name} is no tensor, which cannot be compared here")
                     continue
-                moved = [draw[number][name] for draw in draws]
-                mine, other = expected.outputs[number][name], found.outputs[number][name]
-                _judge(tally, feed, mine, other, moved, options)
+                noise = [(draw[number][name], other) for draw in draws]
+                noise += [(run[number][name], mine) for run in nudged if run is not None]
+                noise += [(values[name], truth[name]) for values in moved]
+                _judge(tally, feed, mine, other, truth.get(name), noise, options)
     outputs = tuple(tally.check(ours.dtype_of_output(name)) for name, tally in tallies.items())
     bad = next((tally for tally in tallies.values() if not tally.is_same), None)
     difference = None
@@ -102,23 +116,51 @@ def verify_opaque(
     )
 
 
+def _truth(
+    ours: Side, theirs: Side, seed: int, arrays: dict[str, Array]
+) -> tuple[dict[str, Array], list[dict[str, Array]]]:
+    """ORIGINAL's outputs in float64, and with its own constants moved; empty if not to be had."""
+    if ours.evaluator.unknown:
+        return {}, []
+    names, draws = ours.output_names, Draws(ours, theirs, seed)
+    moved = []
+    for number in range(DRAWS):
+        with contextlib.suppress(ModelError):
+            moved.append(ours.run(arrays, names, draws[number][0], seed=seed))
+    return ours.run(arrays, names, seed=seed), moved
+
+
 def _judge(
     tally: OutputTally,
     feed: Feed,
     original: Array,
     folded: Array,
-    moved: Iterable[Array],
+    truth: Array | None,
+    noise: Sequence[tuple[Array, Array]],
     options: Options,
 ) -> None:
+    """Judge one output on one feed.
+
+    Args:
+        truth: ORIGINAL's values in float64, or None.
+        noise: values that were moved, and what they are unmoved.
+    """
     why = why_unlike(original, folded)
     if why:
         tally.fail(feed.name, f"{tally.name} {why}")
         return
     mine, other = _wide(original), _wide(folded)
-    comparison = Comparison(mine, other)
+    exact = truth if truth is not None and truth.shape == mine.shape else mine
+    comparison = Comparison(exact, other)
     generator = np.random.default_rng([options.seed, 7])
-    for values in moved:
-        pairs = [(_wide(values), other)] if values.shape == folded.shape else []
+    for number in range(DRAWS):
+        pairs = [
+            (_wide(values), _wide(still))
+            for values, still in noise[number::DRAWS]
+            if isinstance(values, np.ndarray)
+        ]
+        if exact is not mine:
+            pairs.append((mine, exact))
         if _is_float(original):
             unit = ARITHMETIC_UNITS * epsilon(original.dtype) / 2
             pairs.append((mine * (1 + unit * generator.uniform(-1, 1, mine.shape)), mine))
@@ -131,12 +173,20 @@ def _judge(
     tally.add(comparison, worst, feed.name, is_same, rank)
 
 
+def _nudged(arrays: dict[str, Array], seed: int) -> dict[str, Array]:
+    """Inputs whose floats are a unit in the last place off, or not."""
+    generator = np.random.default_rng([seed, 8])
+    return {
+        name: _moved(array, generator) if _is_float(array) else array
+        for name, array in arrays.items()
+    }
+
+
 def _draws(
-    ours: Side, theirs: Side, seed: int, feeds: Sequence[Feed]
+    ours: Side, theirs: Side, seed: int, arrays: Sequence[dict[str, Array]]
 ) -> Iterable[list[dict[str, Array]]]:
     """The outputs of FOLDED with its changed weights moved, for each draw and feed."""
     changed = theirs.changed(ours)
-    arrays = [feed.arrays for feed in feeds]
     for number in range(DRAWS):
         rewrite = Rewrite()
         generator = np.random.default_rng([seed, number])

@@ -39,10 +39,12 @@ class Run:
     Attributes:
         outputs: for each feed the outputs by name; None where it did not get so far.
         error: why, in one line; ``""`` where it ran.
+        is_loaded: whether the runtime took the model at all.
     """
 
     outputs: list[dict[str, Array]] | None
     error: str = ""
+    is_loaded: bool = True
 
 
 def is_installed() -> bool:
@@ -79,7 +81,8 @@ def run(model: Path, feeds: Sequence[dict[str, Array]], wanted: Sequence[str]) -
         command = [sys.executable, "-m", "bnfold.checking.runtime", str(model.resolve()), name]
         done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
         if done.returncode:
-            return Run(None, _reason(done.returncode, done.stderr.decode(errors="replace")))
+            error = _reason(done.returncode, done.stderr.decode(errors="replace"))
+            return Run(None, error, done.returncode != _CANNOT_LOAD)
         return Run([_read(folder / f"out{number}") for number in range(len(feeds))])
 
 
