@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
 import bnfold
 from bnfold.checking import runtime
 from bnfold.checking.outcome import VerifyReport
-from bnfold.errors import UsageError
+from bnfold.errors import FileError, UsageError
 from tests.support_models import constant, filled, norm_parameters, parsed, with_values
 from tests.support_verify import chain, copied, folded_of
 
@@ -225,3 +226,14 @@ def test_onnxruntime_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"onnxruntime is not installed: pip install 'bnfold"):
         deployed(model, model)
     assert deployed(model, model, runtime=False).is_same
+
+
+def test_a_full_temporary_folder_is_a_file_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("4096 requested and 16 written")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(FileError, match=r"temporary folder .*: no space is left"):
+        runtime.run(tmp_path / "m.onnx", [{"x": np.zeros(2, np.float32)}], ["y"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from bnfold.checking.draws import Draws, floor_of, measured
 from bnfold.checking.inputs import IMPULSES, probes
+from bnfold.checking.judgement import Judgement
 from bnfold.checking.measure import Comparison, Worst
 from bnfold.checking.side import Cone, Side
 from bnfold.checking.unlike import why_unlike
@@ -34,37 +34,6 @@ GROSS = 1000.0
 
 LONGEST_DETOUR = 16
 """How many tensors in a row may hold other values before both models meet again."""
-
-
-@dataclass(eq=False)
-class Judgement:
-    """What was found out about one shared tensor.
-
-    Attributes:
-        tensor: its name.
-        units: the largest difference over all feeds, as a multiple of what rounding moves.
-        worst: where that was; ``feed`` is the data.
-        is_same: whether it passed on every feed.
-        why: what is wrong, where units cannot say it.
-        through: shared tensors inside of its cones that are not taken as given.
-        depth: how many failed tensors in a row lead to it.
-        may_be_detour: whether it can be no error but another way to the same values: what a name
-            was given to, or a channel's scale and shift, is another, plainly.
-        is_confirmed: whether FOLDED was seen to need the other values.
-        is_excused: whether it differs only because the models go different ways and meet again.
-    """
-
-    tensor: str
-    units: float = 0.0
-    worst: Worst | None = None
-    feed: str = ""
-    is_same: bool = True
-    why: str = ""
-    through: set[str] = field(default_factory=set)
-    depth: int = 0
-    may_be_detour: bool = True
-    is_confirmed: bool = False
-    is_excused: bool = False
 
 
 class LocalCheck:
@@ -94,6 +63,7 @@ class LocalCheck:
         theirs = set(original.made)
         self.shared = [name for name in folded.made if name in theirs]
         self._trusted = set(self.shared) | (original.given() & folded.given())
+        self._needed = folded.needed()
         self.judgements: dict[str, Judgement] = {}
         self.evaluated: set[str] = set()
         self.is_hopeless = False
@@ -146,6 +116,8 @@ class LocalCheck:
                 excused[target] = True
                 continue
             meets = all(j.is_same or excused.get(j.tensor, False) for j in after[target])
+            # What leads to an output without another judged tensor on the way meets nowhere.
+            meets = meets and (bool(after[target]) or target not in self._needed)
             excused[target] = (
                 found.may_be_detour and target not in outputs and meets and not self.is_hopeless
             )

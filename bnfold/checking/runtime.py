@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bnfold.errors import FileError
 from bnfold.onnxgraph import deliver
 from bnfold.onnxgraph.load import Document
 from bnfold.onnxgraph.rewrite import Rewrite
@@ -75,14 +76,19 @@ def run(model: Path, feeds: Sequence[dict[str, Array]], wanted: Sequence[str]) -
     """
     with tempfile.TemporaryDirectory(prefix="bnfold-") as name:
         folder = Path(name)
-        for number, feed in enumerate(feeds):
-            _write(folder / f"in{number}", feed)
-        (folder / "job.json").write_text(json.dumps({"feeds": len(feeds), "wanted": list(wanted)}))
+        job = json.dumps({"feeds": len(feeds), "wanted": list(wanted)})
+        try:
+            for number, feed in enumerate(feeds):
+                _write(folder / f"in{number}", feed)
+            (folder / "job.json").write_text(job)
+        except OSError as error:
+            reason = error.strerror or "no space is left"
+            raise FileError(f"cannot write to the temporary folder {name}: {reason}") from error
         command = [sys.executable, "-m", "bnfold.checking.runtime", str(model.resolve()), name]
         done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
         if done.returncode:
-            error = _reason(done.returncode, done.stderr.decode(errors="replace"))
-            return Run(None, error, done.returncode != _CANNOT_LOAD)
+            why = _reason(done.returncode, done.stderr.decode(errors="replace"))
+            return Run(None, why, done.returncode != _CANNOT_LOAD)
         return Run([_read(folder / f"out{number}") for number in range(len(feeds))])
 
 

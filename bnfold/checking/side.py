@@ -148,6 +148,18 @@ class Side:
         # Nobody is known to read those of functions: equal content is enough.
         return {key: places or {("", 0)} for key, places in found.items()}
 
+    def needed(self) -> set[str]:
+        """The tensors of the main graph that the outputs are computed from."""
+        found: set[str] = set()
+        waiting = list(self.output_names)
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                node = self._maker.get(name)
+                waiting += self._reads[node] if node is not None else ()
+        return found
+
     def lacks(self, name: str) -> bool:
         """Whether no node of the main graph makes a tensor of that name."""
         return bool(name) and name not in self._maker

@@ -14,7 +14,8 @@ from bnfold.checking.drawn import Feed
 from bnfold.checking.draws import Draws
 from bnfold.checking.feeds import feeds_of
 from bnfold.checking.interface import interface_differences
-from bnfold.checking.local import Judgement, LocalCheck
+from bnfold.checking.judgement import Judgement
+from bnfold.checking.local import LocalCheck
 from bnfold.checking.opaque import verify_opaque
 from bnfold.checking.options import Options
 from bnfold.checking.outcome import Difference, NormCheck, RuntimeCheck, VerifyReport

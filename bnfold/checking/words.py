@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bnfold.checking.local import Judgement
+from bnfold.checking.judgement import Judgement
 from bnfold.checking.measure import Worst
 from bnfold.checking.outcome import Difference, OutputCheck
 
