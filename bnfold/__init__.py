@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bnfold import reference
     from bnfold.algebra.affine import Affine
     from bnfold.api import FoldResult, check, explain, fold, save, verify
     from bnfold.checking.outcome import VerifyReport
@@ -43,6 +44,7 @@ __all__ = [
     "check",
     "explain",
     "fold",
+    "reference",
     "save",
     "verify",
 ]
@@ -71,6 +73,10 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that ``bnfold --help`` imports no NumPy."""
+    if name == "reference":
+        from importlib import import_module
+
+        return import_module("bnfold.reference")
     if name not in _HOME:
         raise AttributeError(f"module 'bnfold' has no attribute {name!r}")
     from importlib import import_module
