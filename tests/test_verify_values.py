@@ -106,3 +106,15 @@ def test_the_branch_that_no_data_takes_is_compared() -> None:
     assert not report.is_same
     assert report.difference is not None
     assert "reversed" in report.difference.feed
+
+
+def test_a_newer_ir_version_of_the_same_inputs_is_only_noted() -> None:
+    """Up to IR version 3 initializers are listed as inputs, which nobody could replace."""
+    text = """<ir_version: 3, opset_import: ["" : 9]>
+    g (float[2,4] x, float[4] w) => (float[2,4] y) <float[4] w = {1,2,3,4}> { y = Mul(x, w) }"""
+    model = parser.parse_model(text)
+    newer = parser.parse_model(text.replace("ir_version: 3", "ir_version: 4"))
+    report = bnfold.verify(model, newer, runtime=False)
+    assert report.is_same
+    assert "initializer 'w' can be overridden only in FOLDED" in report.notes
+    assert not bnfold.verify(newer, model, runtime=False).is_same

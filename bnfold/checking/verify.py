@@ -117,7 +117,7 @@ class _Verification:
 
     def _arrays(self, feed: Feed, values: Mapping[str, Any]) -> dict[str, Array]:
         """What can be given: the inputs as the evaluator takes them, and all that is an array."""
-        names = sorted(self._ours.given())
+        names = sorted(self._ours.given() | self._theirs.given())
         given = self._ours.run(feed.arrays, names, seed=self._options.seed)
         return {
             name: np.asarray(value)
