@@ -118,3 +118,12 @@ def test_a_newer_ir_version_of_the_same_inputs_is_only_noted() -> None:
     assert report.is_same
     assert "initializer 'w' can be overridden only in FOLDED" in report.notes
     assert not bnfold.verify(newer, model, runtime=False).is_same
+
+
+@pytest.mark.parametrize("shape", ["float", "float[3]", "float[2,3]", "float[2,3,1,4]"])
+def test_inputs_of_every_rank_are_drawn(shape: str) -> None:
+    head = '<ir_version: 8, opset_import: ["" : 17]>'
+    model = parser.parse_model(f"{head} g ({shape} x) => ({shape} y) {{ y = Abs(x) }}")
+    report = bnfold.verify(model, model)
+    assert report.is_same
+    assert len(report.feeds) == 5

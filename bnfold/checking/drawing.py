@@ -151,8 +151,8 @@ def draw(
 
 def _ramp(shape: tuple[int, ...], generator: Generator) -> Array:
     """A constant for each sample and channel, and a gentle slope along each further axis."""
-    level = 3 * generator.standard_normal(shape[:2])
-    level = level.reshape(*shape[:2], *[1] * max(0, len(shape) - 2))
+    level = np.asarray(3 * generator.standard_normal(shape[:2]))
+    level = level.reshape((*shape[:2], *[1] * max(0, len(shape) - 2)))
     values: Array = np.broadcast_to(level, shape).copy()
     for axis in range(2, len(shape)):
         steps = np.linspace(-1, 1, shape[axis]) if shape[axis] > 1 else np.zeros(1)
