@@ -15,12 +15,11 @@ from typing import Any
 import onnx
 
 from bnfold.checking.outcome import MULTIPLE, VerifyReport
-from bnfold.checking.regions import check_regions
 from bnfold.errors import UsageError
 from bnfold.folding.apply import Applied, apply
 from bnfold.folding.find import Selection
 from bnfold.folding.inline import Analysis, analysed
-from bnfold.folding.outcome import Report
+from bnfold.folding.outcome import RegionsChecked, Report
 from bnfold.folding.plan import plan
 from bnfold.folding.summary import summarised
 from bnfold.folding.verdict import Verdict, judged
@@ -45,7 +44,12 @@ class FoldResult:
         self._original = document
         self._document = analysis.document
         self._applied: Applied = apply(analysis.index, analysis.plan.folds)
-        self._checked = check_regions(analysis, self._applied) if verify else None
+        self._checked: RegionsChecked | None = None
+        if verify:
+            # The evaluator takes a while to import, and explaining needs none.
+            from bnfold.checking.regions import check_regions
+
+            self._checked = check_regions(analysis, self._applied)
         self._bytes_after: int | None = None
         self.stale: tuple[Path, ...] = ()
 

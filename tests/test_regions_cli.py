@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from bnfold.checking import regions
 from bnfold.cli.batch import over_all
 from bnfold.cli.inputs import Input, inputs
 from bnfold.errors import ModelError, VerificationError
@@ -122,9 +123,7 @@ def test_the_whole_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_the_whole_model_is_wrong(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the check of single folds does not see: it is taken out here."""
-    from bnfold import api
-
-    monkeypatch.setattr(api, "check_regions", lambda analysis, applied: None)
+    monkeypatch.setattr(regions, "check_regions", lambda analysis, applied: None)
     bias_off(lambda bias: bias + 1)(monkeypatch)
     source, target = folder / "in" / "conv.onnx", folder / "out.onnx"
     assert run("fold", source, "-o", target, "--verify-model") == 3
