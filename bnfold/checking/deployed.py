@@ -15,6 +15,7 @@ from bnfold.checking.drawn import Feed
 from bnfold.checking.measure import root_mean_square
 from bnfold.checking.outcome import RuntimeCheck, RuntimeOutput
 from bnfold.checking.side import Side
+from bnfold.checking.unlike import is_float
 
 Array = npt.NDArray[Any]
 
@@ -60,7 +61,7 @@ def check_deployed(
     outputs = [
         _judged(name, truths, ours.outputs, theirs.outputs, multiple)
         for name in names
-        if all(name in run and _is_float(run[name]) for run in (*ours.outputs, *theirs.outputs))
+        if all(name in run and is_float(run[name]) for run in (*ours.outputs, *theirs.outputs))
     ]
     good = all(output.is_close for output in outputs)
     if not outputs:
@@ -112,7 +113,3 @@ def _judged(
 
 def _excess(output: RuntimeOutput) -> float:
     return output.folded_error / (output.allowed or 1e-300)
-
-
-def _is_float(array: Array) -> bool:
-    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from bnfold.algebra.rounding import largest
 from bnfold.checking.side import Side
+from bnfold.checking.sizes import FLOATS
 from bnfold.errors import UsageError
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.tensors import type_name
@@ -23,9 +24,6 @@ Dim = int | str
 KINDS = ("normal", "normal x100", "uniform", "sparse", "ramp")
 """The data of one trial."""
 
-FLOATS = frozenset(
-    {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE}
-)
 # Operators that hand indices on, so that what reads their output bounds their input.
 _HAND_ON = frozenset(
     (

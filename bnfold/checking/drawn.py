@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.checking.drawing import FLOATS, KINDS, Input, bound_of, draw, read_input
+from bnfold.checking.drawing import KINDS, Input, bound_of, draw, read_input
 from bnfold.checking.side import Side
+from bnfold.checking.sizes import FLOATS
 from bnfold.errors import ModelError, UsageError
 
 Array = npt.NDArray[Any]

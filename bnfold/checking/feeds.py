@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnfold.checking.drawing import FLOATS, Dim, read_input
+from bnfold.checking.drawing import Dim, read_input
 from bnfold.checking.drawn import Drawing, Feed, Runner
 from bnfold.checking.options import Options
 from bnfold.checking.side import Side
+from bnfold.checking.sizes import FLOATS
 from bnfold.errors import UsageError
 from bnfold.onnxgraph.tensors import type_name
 

@@ -65,7 +65,6 @@ class LocalCheck:
         self._trusted = set(self.shared) | (original.given() & folded.given())
         self._needed = folded.needed()
         self.judgements: dict[str, Judgement] = {}
-        self.evaluated: set[str] = set()
         self.is_hopeless = False
         self._parts: dict[str, tuple[Cone, Cone, bool]] = {}
 
@@ -91,7 +90,6 @@ class LocalCheck:
             judgement.through |= theirs.through | ours.through
             if is_identical:
                 continue
-            self.evaluated.add(target)
             given = {cut: values[cut] for cut in ours.cut | theirs.cut}
             self._judge(judgement, name, given, values[target])
             is_plain = not judgement.is_same

@@ -69,7 +69,6 @@ class Comparison:
     _draws: list[list[Float64Array]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.is_number = self.original.dtype.kind == "f"
         self.difference = differences(self.original, self.folded)
         shape = self.original.shape
         channels = [1] if len(shape) == 2 else [1, len(shape) - 1] if len(shape) > 2 else []

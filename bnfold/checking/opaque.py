@@ -18,7 +18,7 @@ from bnfold.checking.measure import Comparison
 from bnfold.checking.options import Options
 from bnfold.checking.outcome import VerifyReport
 from bnfold.checking.side import Side
-from bnfold.checking.unlike import why_unlike
+from bnfold.checking.unlike import is_float, why_unlike
 from bnfold.checking.whole import OutputTally
 from bnfold.checking.words import difference_of, verdict_no, verdict_yes
 from bnfold.errors import ModelError, UsageError
@@ -77,8 +77,9 @@ def verify_opaque(
             tally.fail("", f"ORIGINAL runs, but of FOLDED {found.error}")
     else:
         draws = list(_draws(ours, theirs, options.seed, arrays))
+        moves = Draws(ours, theirs, options.seed)
         for number, feed in enumerate(feeds):
-            truth, moved = _truth(ours, theirs, options.seed, feed.arrays)
+            truth, moved = _truth(ours, moves, options.seed, feed.arrays)
             for name, tally in tallies.items():
                 mine, other = expected[number].get(name), found.outputs[number].get(name)
                 if mine is None or other is None:
@@ -117,12 +118,12 @@ def verify_opaque(
 
 
 def _truth(
-    ours: Side, theirs: Side, seed: int, arrays: dict[str, Array]
+    ours: Side, draws: Draws, seed: int, arrays: dict[str, Array]
 ) -> tuple[dict[str, Array], list[dict[str, Array]]]:
     """ORIGINAL's outputs in float64, and with its own constants moved; empty if not to be had."""
     if ours.evaluator.unknown:
         return {}, []
-    names, draws = ours.output_names, Draws(ours, theirs, seed)
+    names = ours.output_names
     moved = []
     for number in range(DRAWS):
         with contextlib.suppress(ModelError):
@@ -161,23 +162,18 @@ def _judge(
         ]
         if exact is not mine:
             pairs.append((mine, exact))
-        if _is_float(original):
+        if is_float(original):
             unit = ARITHMETIC_UNITS * epsilon(original.dtype) / 2
             pairs.append((mine * (1 + unit * generator.uniform(-1, 1, mine.shape)), mine))
         comparison.add_draw(*pairs)
-    worst = comparison.worst()
-    is_same, rank = worst.units <= options.multiple, worst.units
-    if options.closeness is not None:
-        rank, worst = options.closeness.worst(comparison)
-        is_same = rank <= 0
-    tally.add(comparison, worst, feed.name, is_same, rank)
+    tally.judge(comparison, comparison.worst(), feed.name, options.multiple, options.closeness)
 
 
 def _nudged(arrays: dict[str, Array], seed: int) -> dict[str, Array]:
     """Inputs whose floats are a unit in the last place off, or not."""
     generator = np.random.default_rng([seed, 8])
     return {
-        name: _moved(array, generator) if _is_float(array) else array
+        name: _moved(array, generator) if is_float(array) else array
         for name, array in arrays.items()
     }
 
@@ -217,8 +213,4 @@ def _moved(stored: Array, generator: np.random.Generator) -> Array:
 
 
 def _wide(values: Array) -> Array:
-    return values.astype(np.float64) if _is_float(values) else values
-
-
-def _is_float(values: Array) -> bool:
-    return values.dtype.kind == "f" or values.dtype.name == "bfloat16"
+    return values.astype(np.float64) if is_float(values) else values

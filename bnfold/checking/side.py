@@ -13,7 +13,7 @@ import onnx
 from onnx import AttributeProto, TensorProto, defs, helper
 
 from bnfold.checking.rounding import Move
-from bnfold.checking.sizes import constants_of_sizes, with_values
+from bnfold.checking.sizes import FLOATS, constants_of_sizes, with_values
 from bnfold.onnxgraph.constants import stored_tensor
 from bnfold.onnxgraph.graph import Node
 from bnfold.onnxgraph.index import Index
@@ -23,10 +23,6 @@ from bnfold.reference import Evaluator
 
 Array = npt.NDArray[Any]
 Values = Mapping[str, Array]
-
-_FLOATS = frozenset(
-    {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE}
-)
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ class Side:
         """A digest of the content of each float constant, by the identity of its TensorProto."""
         if not self._digests:
             for _, tensor in all_tensors(self.document.proto):
-                if tensor.data_type in _FLOATS:
+                if tensor.data_type in FLOATS:
                     self._held.append(tensor)
                     self._digests[id(tensor)] = self._digest(tensor)
             for sparse in self.document.proto.graph.sparse_initializer:

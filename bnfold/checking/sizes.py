@@ -10,7 +10,7 @@ from bnfold.onnxgraph.constants import stored_tensor
 from bnfold.onnxgraph.graph import Scope, Tensor
 from bnfold.onnxgraph.index import Index
 
-_FLOATS = frozenset(
+FLOATS = frozenset(
     {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE}
 )
 # Inputs that decide about sizes.
@@ -69,7 +69,7 @@ def _leads_to_integers(constant: Tensor, valued: Collection[Tensor]) -> bool:
             if made is None or made in valued or made in seen:
                 continue
             is_cast = node.op_type in _TO_INTEGERS
-            if is_cast and node.integer("to", TensorProto.INT64) not in _FLOATS:
+            if is_cast and node.integer("to", TensorProto.INT64) not in FLOATS:
                 return True
             seen.add(made)
             waiting.append(made)

@@ -45,3 +45,8 @@ def joined(value: Any) -> npt.NDArray[Any]:
         parts = [joined(part).reshape(-1) for part in value]
         return np.concatenate(parts) if parts else np.zeros(0)
     return np.zeros(0) if value is None else np.asarray(value)
+
+
+def is_float(array: npt.NDArray[Any]) -> bool:
+    """Whether an array is of any float dtype; bfloat16 is none of NumPy's own."""
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"

@@ -52,7 +52,22 @@ class OutputTally:
         self.max_abs = self.units = float("inf")
         self.feed = feed
 
-    def add(
+    def judge(
+        self,
+        comparison: Comparison,
+        worst: Worst,
+        feed: str,
+        multiple: float,
+        closeness: Closeness | None,
+    ) -> None:
+        """Add one feed, judged by units of rounding, or by a tolerance in their place."""
+        is_same, rank = worst.units <= multiple, worst.units
+        if closeness is not None:
+            rank, worst = closeness.worst(comparison)
+            is_same = rank <= 0
+        self._add(comparison, worst, feed, is_same, rank)
+
+    def _add(
         self, comparison: Comparison, worst: Worst, feed: str, is_same: bool, rank: float
     ) -> None:
         """Add one feed.
@@ -177,11 +192,7 @@ class WholeCheck:
 
             comparison = Comparison(mine, other, self._floor)
             worst = measured(comparison, draw, self._multiple)
-            is_same, rank = worst.units <= self._multiple, worst.units
-            if self._closeness is not None:
-                rank, worst = self._closeness.worst(comparison)
-                is_same = rank <= 0
-            tally.add(comparison, worst, feed.name, is_same, rank)
+            tally.judge(comparison, worst, feed.name, self._multiple, self._closeness)
         self.truths.append(
             Truth(
                 feed,
