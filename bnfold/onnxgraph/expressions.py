@@ -22,8 +22,8 @@ ELEMENTWISE = frozenset(
 # Operators whose result is no larger than their inputs together.
 SHRINKING = frozenset(
     (
-        "Concat ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin "
-        "ReduceProd ReduceSum ReduceSumSquare Shape Size Slice Split"
+        "Concat QuantizeLinear ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax "
+        "ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Shape Size Slice Split"
     ).split()
 )
 # Operators whose result is as large as an input says; see ``result_size``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +89,21 @@ class Document:
         """The model's external data files."""
         return self.tensors.files
 
-    def with_skeleton(self, skeleton: bytes) -> Document:
-        """A document of the same tensors around another skeleton (after inlining functions)."""
+    def with_skeleton(self, skeleton: bytes, added: Sequence[Payload] = ()) -> Document:
+        """A document of the same tensors around another skeleton (after inlining functions).
+
+        Args:
+            skeleton: a model whose large tensors are marks.
+            added: data of further tensors; their marks go on counting where ``payloads`` ends.
+
+        Raises:
+            ModelError: a tensor was left in place because another field of it was odd.
+        """
         other = Document(Source.of_bytes(skeleton), self.name, self.files)
         if other.payloads:
-            # Tensors that the first pass left in place because another field was odd.
             raise ModelError(f"{self.name} has a tensor that cannot be moved")
-        other.tensors = self.tensors
+        mine = self.tensors
+        other.tensors = Tensors(mine.mark, [*mine.payloads, *added], mine.files) if added else mine
         other.is_derived = True
         return other
 
@@ -105,7 +113,10 @@ class Document:
         Raises:
             FileError: one was.
         """
-        for source in (self.source, *self.files.opened.values()):
+        sources = {self.source, *self.files.opened.values()}
+        if self.is_derived:
+            sources |= {payload.data.source for payload in self.payloads}
+        for source in sources:
             source.require_unchanged()
 
     @property
