@@ -103,6 +103,15 @@ class Affine:
             raise ModelError(f"a map of {self.channels} channels cannot serve {channels}")
         return Affine(np.repeat(self.scale, channels), np.repeat(self.shift, channels))
 
+    def by_group(self, groups: int) -> Affine | None:
+        """The map of each group of neighbouring channels, or None where it differs within one."""
+        if groups < 1 or self.channels % groups:
+            return None
+        scale, shift = self.scale.reshape(groups, -1), self.shift.reshape(groups, -1)
+        if (scale != scale[:, :1]).any() or (shift != shift[:, :1]).any():
+            return None
+        return Affine(scale[:, 0], shift[:, 0])
+
     def then(self, after: Affine) -> Affine:
         """``after(self(x))`` as one map: the scales multiply, ``after`` also scales the shift."""
         with np.errstate(over="ignore", invalid="ignore"):

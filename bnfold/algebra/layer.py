@@ -1,7 +1,8 @@
-"""A linear layer that collects affine maps and stores them once."""
+"""A linear layer that collects affine maps on both sides and stores them once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,18 +13,20 @@ from bnfold.algebra.affine import Affine, Float64Array
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """``y[m] = out[m] * (w x)[m] + bias[m]`` for the weight w that the model stores.
+    """``y[m] = out[m] * (w (inner * x))[m] + bias[m]`` for the weight w that the model stores.
 
-    Any number of affine maps arrive in ``out`` and ``bias``, in float64; the weight itself is
-    multiplied and rounded once, when the layer is stored.
+    Any number of affine maps arrive in ``out``, ``inner`` and ``bias``, in float64; the weight
+    itself is multiplied and rounded once, when the layer is stored.
 
     Attributes:
         out: float64, shape ``(M,)``: the factor of each output channel.
         bias: float64, shape ``(M,)``, or ``(rows, M)`` where it differs by row (Gemm's C).
+        inner: float64, shape ``(C,)``: the factor of each input channel; None for ones.
     """
 
     out: Float64Array
     bias: Float64Array
+    inner: Float64Array | None = None
 
     @classmethod
     def plain(cls, bias: Float64Array, channels: int) -> Layer:
@@ -38,7 +41,8 @@ class Layer:
     @cached_property
     def keeps_weight(self) -> bool:
         """Whether the weight stays as it is: every factor is exactly one."""
-        return bool((self.out == 1.0).all())
+        keeps_rows = self.inner is None or bool((self.inner == 1.0).all())
+        return keeps_rows and bool((self.out == 1.0).all())
 
     def scaled_out(self, scale: Float64Array) -> Layer:
         """``scale * layer(x)``: scales weight and bias of each output channel."""
@@ -49,6 +53,11 @@ class Layer:
         """``layer(x) + shift``: adds to the bias of each output channel."""
         with np.errstate(over="ignore", invalid="ignore"):
             return replace(self, bias=self.bias + shift)
+
+    def scaled_in(self, scale: Float64Array) -> Layer:
+        """``layer(scale * x)``: scales the weights of each input channel."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return replace(self, inner=scale if self.inner is None else self.inner * scale)
 
 
 def push_back(layer: Layer, affine: Affine) -> Layer:
@@ -63,3 +72,24 @@ def push_back(layer: Layer, affine: Affine) -> Layer:
         affine: M channels, acting on the axis of the layer's output channels.
     """
     return layer.scaled_out(affine.scale).shifted_out(affine.shift)
+
+
+def push_forward(
+    layer: Layer, affine: Affine, summed: Callable[[Float64Array], Float64Array]
+) -> Layer:
+    """``layer(affine(x)) == layer'(x)`` where every output meets every weight of its channel.
+
+    The shift reaches each output as the sum of all weights of its channel times the shift of the
+    input channel that they meet. Zero padding breaks that: there only a shift of zero is exact.
+    ``docs/algebra.md``, equation 15.
+
+    Args:
+        layer: C input channels, M output channels.
+        affine: C channels, acting on the axis of the layer's input channels.
+        summed: ``(C,) -> (M,)``: what the stored weight makes of one value for each input channel.
+    """
+    if affine.shift.any():
+        inner = affine.shift if layer.inner is None else layer.inner * affine.shift
+        with np.errstate(over="ignore", invalid="ignore"):
+            layer = layer.shifted_out(layer.out * summed(inner))
+    return layer.scaled_in(affine.scale)
