@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from bnfold.algebra.affine import Float64Array
 from bnfold.algebra.layer import Layer
 from bnfold.folding.reasons import Refused
+from bnfold.folding.rules.quantised import read_bias, read_weight
 from bnfold.folding.rules.reading import (
     Context,
+    Inward,
     Linear,
     as_float64,
+    bias_map,
     malformed,
-    read_constant,
     read_version,
 )
 from bnfold.onnxgraph.constants import Known
-from bnfold.onnxgraph.graph import Node
+from bnfold.onnxgraph.graph import Node, Tensor
 
 
 def conv_factor(scale: Float64Array, rank: int) -> Float64Array:
@@ -45,21 +49,42 @@ def conv_transpose_factor(
     return rows.reshape(*rows.shape, *[1] * (rank - 2))
 
 
+def conv_in_factor(scale: Float64Array, out_channels: int, group: int, rank: int) -> Float64Array:
+    """``conv(scale * x, w) == conv(x, factor * w)`` for w of shape ``(M, C/group, *kernel)``: row m
+    of w meets the input channels of m's own group.
+
+    Args:
+        scale: shape ``(C,)``.
+        out_channels: M.
+        rank: number of axes of w.
+    """
+    by_group = scale.reshape(group, -1)
+    rows = np.repeat(by_group, out_channels // group, axis=0) if group > 1 else by_group
+    return rows.reshape(*rows.shape, *[1] * (rank - 2))
+
+
 def read_conv(node: Node, context: Context) -> Linear | Refused:
     """Conv 1-D to 3-D, of any group, with or without bias."""
-    return _read(node, context, transposed=False)
+    return read_taps(node, context)
 
 
 def read_conv_transpose(node: Node, context: Context) -> Linear | Refused:
     """ConvTranspose 1-D to 3-D, of any group, with or without bias."""
-    return _read(node, context, transposed=True)
+    return read_taps(node, context, transposed=True)
 
 
-def _read(node: Node, context: Context, *, transposed: bool) -> Linear | Refused:
+def read_taps(
+    node: Node, context: Context, *, transposed: bool = False, bias_at: int = 2
+) -> Linear | Refused:
+    """What Conv, ConvTranspose and their relatives have in common.
+
+    Args:
+        bias_at: which input is the bias.
+    """
     version = read_version(node, context)
     if isinstance(version, Refused):
         return version
-    weight = read_constant(node.input(1), node, "weight", context, "weight-not-constant")
+    weight = read_weight(node.input(1), node, "weight", context)
     if isinstance(weight, Refused):
         return weight
     shape, group = weight.shape, node.integer("group", 1)
@@ -69,11 +94,23 @@ def _read(node: Node, context: Context, *, transposed: bool) -> Linear | Refused
     if group < 1 or shape[0] % group:
         return malformed(node, f"its weight of shape {list(shape)} has no {group} groups")
     channels = shape[1] * group if transposed else shape[0]
-    bias = _read_bias(node, context, channels, weight)
-    if isinstance(bias, Refused):
+    tensor = node.input(bias_at)
+    bias = _read_bias(node, tensor, context, channels, weight)
+    is_computed = isinstance(bias, Refused) and bias.code == "weight-not-constant"
+    if isinstance(bias, Refused) and not is_computed:
         return bias
-    known, values, notes = bias
+    known, values, notes = (None, np.zeros(1), ()) if isinstance(bias, Refused) else bias
     in_channels = shape[0]
+    if transposed:
+        inward = Inward(0, 1, lambda: rank, shape[0], lambda scale: conv_factor(scale, rank))
+    else:
+        inward = Inward(
+            0,
+            1,
+            lambda: rank,
+            shape[1] * group,
+            lambda scale: conv_in_factor(scale, shape[0], group, rank),
+        )
     return Linear(
         node=node,
         weight=weight,
@@ -86,17 +123,54 @@ def _read(node: Node, context: Context, *, transposed: bool) -> Linear | Refused
         axis=1,
         rank=lambda: rank,
         bias=known,
+        shift="computed" if is_computed else "input",
+        bias_at=bias_at,
+        asks={bias_at: bias_map} if is_computed else {},
+        inward=replace(
+            inward,
+            uneven=bias
+            if isinstance(bias, Refused)
+            else _uneven(node, shape[2:], transposed=transposed),
+        ),
         notes=notes,
     )
 
 
+def _uneven(node: Node, kernel: tuple[int, ...], *, transposed: bool) -> Refused | None:
+    """Why not every output meets every weight of its channel, or None where each does."""
+    pads = [0]
+    for name in ("pads", "output_padding") if transposed else ("pads",):
+        found = node.attribute(name)
+        pads += list(found.ints) if found is not None else []
+    auto = node.attribute("auto_pad")
+    how = auto.s.decode() if auto is not None else "NOTSET"
+    if how not in ("", "NOTSET"):
+        pads = [0] if how == "VALID" else [1]
+    if transposed:
+        strides = node.attribute("strides")
+        is_plain = max(kernel) == 1 and max(strides.ints if strides is not None else [1]) == 1
+        if is_plain and not any(pads) and node.attribute("output_shape") is None:
+            return None
+        return Refused(
+            "uneven-border",
+            f"{node.label} (ConvTranspose) does not bring every weight to every output, so a "
+            "shift before it would not be the same everywhere",
+        )
+    # A kernel of one tap has no window over the border, but pads still add outputs of zeros.
+    if not any(pads):
+        return None
+    return Refused(
+        "zero-padding",
+        f"{node.label} pads its input with zeros, which the norm before it does not shift",
+    )
+
+
 def _read_bias(
-    node: Node, context: Context, channels: int, weight: Known
+    node: Node, tensor: Tensor | None, context: Context, channels: int, weight: Known
 ) -> tuple[Known | None, Float64Array, tuple[str, ...]] | Refused:
-    tensor = node.input(2)
     if tensor is None:
         return None, np.zeros(1), ()
-    known = read_constant(tensor, node, "bias", context, "weight-not-constant")
+    known = read_bias(tensor, node, "bias", context)
     if isinstance(known, Refused):
         return known
     if known.data_type != weight.data_type:

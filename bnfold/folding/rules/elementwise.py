@@ -49,6 +49,15 @@ def data_position(node: Node, context: Context) -> int | None:
     return constant.index(False) if constant.count(False) == 1 else None
 
 
+def adds_several_axes(node: Node, data_at: int, context: Context) -> bool:
+    """Whether a constant that differs along several axes is added: that is a branch, no norm."""
+    constant = node.input(1 - data_at)
+    if node.op_type not in ("Add", "Sub") or constant is None:
+        return False
+    found = context.constants.value(constant)
+    return isinstance(found, Known) and sum(size != 1 for size in found.shape) > 1
+
+
 def read_elementwise(node: Node, data: Tensor, context: Context) -> Placed | Refused:
     """``scale * x + shift`` on the one axis along which the constant varies, as ONNX broadcasts.
 

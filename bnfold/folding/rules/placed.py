@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bnfold.algebra.affine import Affine
+from bnfold.algebra.spread import Spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,18 +27,27 @@ class Placed:
     is_per_channel: bool
     assumed_inference: bool = False
 
-    def acts_on(self, axis: int, rank: int | None) -> bool | None:
-        """Whether the map acts on ``axis`` (-1 for the last) of a tensor of ``rank`` axes.
+    @property
+    def needs_rank(self) -> bool:
+        """Whether its place depends on the rank of the tensor."""
+        return self.axis is not None and self.axis >= 0
 
-        None where the answer depends on a rank that is not known.
+    def spread(self, rank: int | None) -> Spread | None:
+        """The same map, broadcast from the last axis.
+
+        Args:
+            rank: number of axes of the tensor, or None where it is not known.
+
+        Returns:
+            None where the place depends on a rank that is not known, or is beyond it.
         """
-        if rank is not None:
-            if self.least_rank > rank:
-                return False
-            return self.axis is None or self.axis % rank == axis % rank
-        # Without the rank, only "the last axis" can be told from the others.
-        if self.axis is not None and self.axis < 0 and self.axis != axis:
-            return False
-        if self.least_rank <= 1 and self.axis in (None, axis):
-            return True
-        return None
+        if self.axis is None:
+            shape = [1] * self.least_rank
+        else:
+            if self.axis >= 0 and (rank is None or rank <= self.axis):
+                return None
+            back = self.axis - (rank or 0) if self.axis >= 0 else self.axis
+            ahead = rank if rank is not None and self.axis >= 0 else -back
+            shape = [1] * max(self.least_rank, ahead)
+            shape[back] = self.affine.channels
+        return Spread(self.affine.scale.reshape(shape), self.affine.shift.reshape(shape))

@@ -2,96 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
-from onnx import AttributeProto, TensorProto
+from onnx import TensorProto
 
-from bnfold.algebra.affine import Float64Array
+from bnfold.algebra.affine import Affine, Float64Array
 from bnfold.algebra.layer import Layer
+from bnfold.algebra.spread import Spread
 from bnfold.folding.reasons import Refused
+from bnfold.folding.rules.operators import (
+    LAST_OPSET,
+    attributes_of,
+    has_right_kind,
+    key_of,
+    version_of,
+)
 from bnfold.onnxgraph.constants import OVERRIDABLE, TOO_LARGE, Constants, Known, Unknown
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.tensors import type_name
 from bnfold.onnxgraph.types import Types
 
-LAST_OPSET: Final = 28
-"""The newest operator set that the tables below were checked against."""
-
-_CONV = {"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}
-_TRANSPOSED = _CONV | {"output_padding", "output_shape"}
-_GEMM = {"alpha", "beta", "transA", "transB"}
-_OLD_BINARY = {"axis", "broadcast"}
-_BINARY = {1: _OLD_BINARY | {"consumed_inputs"}, 6: _OLD_BINARY, 7: set(), 13: set(), 14: set()}
-
-ATTRIBUTES: Final[dict[str, dict[int, set[str]]]] = {
-    "Conv": {1: _CONV, 11: _CONV, 22: _CONV},
-    "ConvTranspose": {1: _TRANSPOSED, 11: _TRANSPOSED, 22: _TRANSPOSED},
-    "Gemm": {
-        1: _GEMM | {"broadcast"},
-        6: _GEMM | {"broadcast"},
-        **dict.fromkeys((7, 9, 11, 13), _GEMM),
-    },
-    "MatMul": {1: set(), 9: set(), 13: set()},
-    "BatchNormalization": {
-        1: {"consumed_inputs", "epsilon", "is_test", "momentum", "spatial"},
-        6: {"epsilon", "is_test", "momentum", "spatial"},
-        7: {"epsilon", "momentum", "spatial"},
-        9: {"epsilon", "momentum"},
-        14: {"epsilon", "momentum", "training_mode"},
-        15: {"epsilon", "momentum", "training_mode"},
-    },
-    "Add": _BINARY,
-    "Sub": _BINARY,
-    "Mul": _BINARY,
-    "Div": _BINARY,
-    "Identity": {version: set() for version in (1, 13, 14, 16, 19, 21, 23, 24, 25)},
-    "Dropout": {
-        1: {"consumed_inputs", "is_test", "ratio"},
-        6: {"is_test", "ratio"},
-        7: {"ratio"},
-        10: {"ratio"},
-        **{version: {"seed"} for version in (12, 13, 22)},
-    },
-}
-"""Operator -> version -> the attributes that it defines; any other is a refusal."""
-
-_FLOATS = frozenset(
+FLOATS = frozenset(
     {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE}
 )
-_ATTRIBUTE_KINDS = {
-    **dict.fromkeys(("alpha", "beta", "epsilon", "momentum", "ratio"), AttributeProto.FLOAT),
-    **dict.fromkeys(
-        [
-            "axis",
-            "broadcast",
-            "group",
-            "is_test",
-            "seed",
-            "spatial",
-            "training_mode",
-            "transA",
-            "transB",
-        ],
-        AttributeProto.INT,
-    ),
-    **dict.fromkeys(
-        [
-            "consumed_inputs",
-            "dilations",
-            "kernel_shape",
-            "output_padding",
-            "output_shape",
-            "pads",
-            "strides",
-        ],
-        AttributeProto.INTS,
-    ),
-    "auto_pad": AttributeProto.STRING,
-}
+"""The data types in which bnfold stores what it has multiplied."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +45,39 @@ class Context:
     opset: int
     assume_inference: bool = False
 
+    def whole_numbers(self, tensor: Tensor | None) -> list[int] | None:
+        """The values of a constant of integers, such as axes or sizes, or None."""
+        if tensor is None:
+            return None
+        found = self.constants.value(tensor)
+        if isinstance(found, Unknown) or not np.issubdtype(found.array.dtype, np.integer):
+            return None
+        return [int(value) for value in np.ravel(found.array)]
+
+
+@dataclass(frozen=True, eq=False)
+class Inward:
+    """How a linear operator reads its data: what it needs to take up a map before it.
+
+    Attributes:
+        at: which input is the data.
+        axis: the axis of the input channels in the data, from the front, or negative.
+        rank: finds the number of axes of the data, or None where nothing tells.
+        channels: number of input channels C.
+        factor: turns factors of the input channels, shape ``(C,)``, into what the stored weight is
+            multiplied by, a shape that broadcasts to the weight's.
+        gain: what the operator itself multiplies its products by (Gemm's alpha).
+        uneven: why a shift does not reach every output alike, or None where it does.
+    """
+
+    at: int
+    axis: int
+    rank: Callable[[], int | None]
+    channels: int
+    factor: Callable[[Float64Array], Float64Array]
+    gain: float = 1.0
+    uneven: Refused | None = None
+
 
 @dataclass(frozen=True, eq=False)
 class Linear:
@@ -119,10 +89,17 @@ class Linear:
         weight_factor: turns factors of the output channels, shape ``(M,)``, into what the stored
             weight is multiplied by, a shape that broadcasts to the weight's.
         layer: factors of one and the bias as float64.
-        axis: the axis of the output channels in the output, from the front, or -1 for the last.
+        axis: the axis of the output channels in the output, from the front, or negative.
         rank: finds the number of axes of the output, or None where nothing tells.
         bias: what holds the bias now, or None.
-        has_bias: whether the operator has a bias input; else the bias takes an Add of its own.
+        shift: where a shift goes: into the bias ``"input"``, into an ``"add"`` behind the
+            operator, or into a bias that is ``"computed"``, by what ``asks`` says of it.
+        weight_at, bias_at: which inputs they are.
+        asks: inputs that have to carry a map as well, such as a computed bias, and which one for
+            the map on the output channels.
+        per_group: whether each weight serves several neighbouring output channels.
+        outward: why it takes up no map behind it, or None where it does.
+        inward: how it takes up a map before it, or why it cannot.
         notes: what a reader of the report should know about how the operator was read.
     """
 
@@ -133,45 +110,39 @@ class Linear:
     axis: int
     rank: Callable[[], int | None]
     bias: Known | None
-    has_bias: bool = True
+    shift: Literal["input", "add", "computed"] = "input"
+    weight_at: int = 1
+    bias_at: int = 2
+    asks: Mapping[int, Callable[[Affine], Spread]] = field(default_factory=dict)
+    per_group: bool = False
+    outward: Refused | None = None
+    inward: Inward | Refused | None = None
     notes: tuple[str, ...] = ()
-
-
-@lru_cache(maxsize=256)
-def version_of(op_type: str, opset: int) -> int | None:
-    """The version of a standard operator at an opset, or None where it is not known."""
-    versions = ATTRIBUTES.get(op_type, {})
-    if opset > LAST_OPSET:
-        from onnx import defs
-
-        if opset > defs.onnx_opset_version():
-            return None
-        since = int(defs.get_schema(op_type, opset).since_version)
-        return since if since in versions else None
-    return max((version for version in versions if version <= opset), default=None)
 
 
 def read_version(node: Node, context: Context) -> int | Refused:
     """The version of a node's operator, if its domain, opset and every attribute are known."""
-    if node.domain != "":
+    key = key_of(node)
+    if not attributes_of(key):
         return Refused(
             "unknown-domain", f"{node.label} is a {node.op_type} of the domain {node.domain}"
         )
-    version = version_of(node.op_type, context.opset)
+    version = version_of(key, context.opset)
     if version is None:
         return Refused(
             "unknown-opset",
             f"{node.label} is a {node.op_type} of opset {context.opset}, which bnfold "
             f"does not know (the newest it knows is {LAST_OPSET})",
         )
+    defined = attributes_of(key)[version]
     for attribute in node.proto.attribute:
-        if attribute.name not in ATTRIBUTES[node.op_type][version]:
+        if attribute.name not in defined:
             return Refused(
                 "unknown-attribute",
                 f"{node.label} ({node.op_type}) has the attribute {attribute.name}, which "
                 f"{node.op_type} does not define at opset {context.opset}",
             )
-        if attribute.type not in (_ATTRIBUTE_KINDS[attribute.name], AttributeProto.UNDEFINED):
+        if not has_right_kind(attribute):
             return malformed(node, f"attribute {attribute.name} has the wrong type")
         if attribute.ref_attr_name:
             return malformed(node, f"attribute {attribute.name} refers to a function's attribute")
@@ -200,12 +171,17 @@ def read_constant(
         return Refused(
             codes.get(found.code, otherwise), f"the {what} of {node.label}: {found.detail}"
         )
-    if found.data_type not in _FLOATS:
+    if found.data_type not in FLOATS:
         return Refused(
             "unsupported-dtype",
             f"the {what} of {node.label} is {type_name(found.data_type)}, not a float",
         )
     return found
+
+
+def bias_map(affine: Affine) -> Spread:
+    """``affine(w x + b) == (scale w) x + affine(b)`` for a computed bias of shape ``(M,)``."""
+    return Spread(affine.scale, affine.shift)
 
 
 def as_float64(known: Known) -> Float64Array:
