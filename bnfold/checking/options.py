@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from bnfold.checking.measure import Comparison, Worst
 from bnfold.checking.outcome import MULTIPLE
+from bnfold.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -62,3 +64,40 @@ class Options:
     multiple: float = MULTIPLE
     closeness: Closeness | None = None
     runtime: bool = True
+
+
+def read_options(
+    *,
+    feeds: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    dims: Mapping[str, int] | None = None,
+    trials: int = 1,
+    seed: int = 0,
+    max_ulp_noise: float = MULTIPLE,
+    rtol: float | None = None,
+    atol: float | None = None,
+    runtime: bool = True,
+) -> Options:
+    """The options of ``bnfold.verify``, which says what each means.
+
+    Raises:
+        UsageError: a number is out of range.
+    """
+    for label, value in (("max_ulp_noise", max_ulp_noise), ("rtol", rtol), ("atol", atol)):
+        if value is not None and not 0 <= value < math.inf:
+            raise UsageError(f"{label} is {value}: it has to be a number, and not negative")
+    if seed < 0 or trials < 0:
+        raise UsageError(f"seed is {seed} and trials is {trials}: they cannot be negative")
+    closeness = None
+    if rtol is not None or atol is not None:
+        closeness = Closeness(rtol or 0.0, atol or 0.0)
+    return Options(
+        feeds=[feeds] if isinstance(feeds, Mapping) else list(feeds or ()),
+        inputs=dict(inputs or {}),
+        dims=dict(dims or {}),
+        trials=trials,
+        seed=seed,
+        multiple=max_ulp_noise,
+        closeness=closeness,
+        runtime=runtime,
+    )

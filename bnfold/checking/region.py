@@ -54,11 +54,13 @@ class Region:
 
     def __init__(self, fold: FoldPlan, original: Original, written: Written, opset: int) -> None:
         self._original, self._written, self._opset = original, written, opset
-        self._node = node = fold.linear.node
+        self._node = node = fold.sinks[0].linear.node
         self._nodes = [node]
         for step in fold.steps:
             self._nodes += [*step.crossed, step.node]
-        self._output = fold.output
+        output = fold.steps[-1].output
+        assert output is not None
+        self._output = output
         self._protos = [(n, p) for n in self._nodes if (p := written.node(n)) is not None]
         weight = node.input(1)
         if weight is None or self._protos[:1] == [] or self._protos[0][0] is not node:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from bnfold.onnxgraph.constants import stored_tensor
 from bnfold.onnxgraph.edits import Edits
@@ -135,22 +135,61 @@ class Written:
         self._nodes = nodes
         self._edits = rewrite.edits
         self._graphs: dict[Scope, Edits | None] = {}
+        self._protos: dict[Node, list[onnx.NodeProto]] = {}
+        self._makes: dict[Scope, dict[str, Node]] = {}
         self._replaced = {t.path: t for t in rewrite.tensors if t.path is not None}
         self._added = {(t.graph, t.proto.name): t for t in rewrite.tensors if t.path is None}
 
     def node(self, node: Node) -> onnx.NodeProto | None:
         """The node as it will be written, or None where it will not be."""
+        protos = self.nodes(node)
+        if len(protos) > 1:
+            raise RegionError(f"what replaces {node.label} is not one node")
+        return protos[0] if protos else None
+
+    def nodes(self, node: Node) -> list[onnx.NodeProto]:
+        """What will be written in the place of a node: itself, nothing, or other nodes."""
         pieces = self._field(node.scope, (GRAPH_NODE, node.position))
         if pieces is None:
-            return node.proto
-        if not pieces:
-            return None
-        data = joined(pieces)
-        number, _, _, start, stop = next(fields(memoryview(data), 0, len(data)))
-        if number != GRAPH_NODE or stop != len(data):
-            raise RegionError(f"what replaces {node.label} is no node")
-        written: onnx.NodeProto = onnx.NodeProto.FromString(data[start:stop])
-        return written
+            return [node.proto]
+        found = self._protos.get(node)
+        if found is None:
+            data = joined(pieces)
+            found = self._protos[node] = []
+            for number, _, _, start, stop in fields(memoryview(data), 0, len(data)):
+                if number != GRAPH_NODE:
+                    raise RegionError(f"what replaces {node.label} is no node")
+                found.append(onnx.NodeProto.FromString(data[start:stop]))
+        return found
+
+    def changed(self, scope: Scope) -> list[Node]:
+        """The nodes of a graph in whose place something else is written."""
+        self._field(scope, (GRAPH_NODE, 0))
+        edits = self._graphs[scope]
+        replaced = () if edits is None else edits.replaced
+        return [scope.nodes[at] for number, at in replaced if number == GRAPH_NODE]
+
+    def made_anew(self, scope: Scope) -> dict[str, Node]:
+        """What the nodes of a graph make that are written in another's place, by name.
+
+        Raises:
+            RegionError: two of them make the same.
+        """
+        if scope not in self._makes:
+            makes = self._makes[scope] = {}
+            for node in self.changed(scope):
+                for name in (n for proto in self.nodes(node) for n in proto.output if n):
+                    if name in makes:
+                        raise RegionError(f"{name} would be made twice")
+                    makes[name] = node
+        return self._makes[scope]
+
+    def is_made(self, tensor: Tensor) -> bool:
+        """Whether something of a tensor's name will be there that a node makes, or an input."""
+        node = tensor.producer
+        if node is None or self._field(tensor.scope, (GRAPH_NODE, node.position)) is None:
+            return True
+        return tensor.name in self.made_anew(tensor.scope)
 
     def tensor(self, name: str, scope: Scope) -> NewTensor | Tensor:
         """What a name will mean in a graph, from the inside out.
@@ -169,13 +208,19 @@ class Written:
             at = at.parent
         raise RegionError(f"the written model has no tensor {name!r}")
 
+    def defines(self, name: str, scope: Scope) -> bool:
+        """Whether a graph itself has, or will have, a tensor of that name."""
+        return name in scope.tensors or ((*MAIN, *scope.path), name) in self._added
+
     def array(self, found: NewTensor | Tensor) -> Array:
         """All values of a small constant, as they will be written."""
         if isinstance(found, Tensor):
             return self._original.value(found)
-        return np.frombuffer(joined(found.data), dtype=dtype_of(found)).reshape(
-            tuple(found.proto.dims)
-        )
+        shape, data = tuple(found.proto.dims), joined(found.data)
+        if len(data) < math.prod(shape) * dtype_of(found).itemsize:  # several codes in a byte
+            whole = onnx.TensorProto(data_type=found.proto.data_type, dims=shape, raw_data=data)
+            return numpy_helper.to_array(whole)
+        return np.frombuffer(data, dtype=dtype_of(found)).reshape(shape)
 
     def _kept(self, tensor: Tensor) -> NewTensor | Tensor:
         stored = stored_tensor(tensor)
