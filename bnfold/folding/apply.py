@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from onnx import helper
 
-from bnfold.algebra.affine import Array
-from bnfold.folding.plan import FoldPlan
-from bnfold.folding.rules.reading import version_of
+from bnfold.algebra.layer import Layer
+from bnfold.folding.biases import Biases
+from bnfold.folding.bordering import Around, write_border
+from bnfold.folding.find import Step
+from bnfold.folding.naming import Names
+from bnfold.folding.operands import StoredConstant, store_operands
+from bnfold.folding.plan import FoldPlan, Plan
+from bnfold.folding.rescale import rescale
+from bnfold.folding.route import Operand
+from bnfold.folding.rules.quantised import Dequantised
+from bnfold.folding.rules.reading import Inward, Linear
 from bnfold.folding.store import StoredWeight, dtype_of, stored_bias
 from bnfold.folding.surgery import Surgery
-from bnfold.onnxgraph.constants import Known, stored_constant
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.ranges import Computed
@@ -29,207 +34,161 @@ class Applied:
     Attributes:
         rewrite: what changes in the model.
         nodes_removed: nodes fewer than before.
-        weights: the stored weight of each fold that changes it, once each.
-        bias_flushed: values of biases that became zero, by fold.
+        weights: the stored weight of each operator that changes its own, once each.
+        bias_flushed: values of biases that became zero, by operator.
+        operands: the other constants that change.
     """
 
     rewrite: Rewrite = field(default_factory=Rewrite)
     nodes_removed: int = 0
-    weights: dict[FoldPlan, StoredWeight] = field(default_factory=dict)
-    bias_flushed: dict[FoldPlan, int] = field(default_factory=dict)
+    weights: dict[Node, StoredWeight] = field(default_factory=dict)
+    bias_flushed: dict[Node, int] = field(default_factory=dict)
+    operands: dict[Operand, StoredConstant] = field(default_factory=dict)
 
     def flushed(self, fold: FoldPlan) -> int:
         """How many values of one fold became zero because they were below the smallest normal."""
-        weight = self.weights.get(fold)
-        return self.bias_flushed.get(fold, 0) + (weight.flushed if weight is not None else 0)
+        total = 0
+        for sink in fold.sinks:
+            weight = self.weights.get(sink.linear.node)
+            total += self.bias_flushed.get(sink.linear.node, 0)
+            total += weight.flushed if weight is not None else 0
+        return total + sum(c.flushed for c in {self.operands[o] for o in fold.operands})
 
 
-def apply(index: Index, folds: Iterable[FoldPlan]) -> Applied:
-    """The edits that carry out ``folds``."""
-    return _Applier(index).run(list(folds))
+def apply(index: Index, plan: Plan) -> Applied:
+    """The edits that carry out a plan."""
+    return _Applier(index, plan).run()
 
 
 class _Applier:
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, plan: Plan) -> None:
         self._index = index
+        self._plan = plan
         self._opset = index.document.opset
         self._applied = Applied()
         self._surgery = Surgery(index)
+        self._protos: dict[Node, onnx.NodeProto] = {}
+        self._hosts: dict[Node, Step] = {}
         self._new_names: dict[tuple[object, ...], str] = {}
         self._users: dict[tuple[object, ...], list[Node]] = defaultdict(list)
 
-    def run(self, folds: list[FoldPlan]) -> Applied:
-        for fold in folds:
-            node = fold.linear.node
-            if not fold.layer.keeps_weight:
-                self._users[_weight_key(fold)].append(node)
-            if fold.linear.has_bias:
-                self._users[_bias_key(fold)].append(node)
-        for fold in folds:
-            self._fold(fold)
-        self._applied.rewrite = self._surgery.finish()
-        self._applied.nodes_removed = self._surgery.nodes_removed
+    def run(self) -> Applied:
+        """Everything that the plan changes: names first, then numbers, then what goes."""
+        plan, surgery = self._plan, self._surgery
+        for node, linear in plan.linears.items():
+            layer = plan.layers[node]
+            surgery.kept.add(node)
+            if not layer.keeps_weight:
+                self._users[_weight_key(linear, layer)].append(node)
+        surgery.kept.update(node for fold in plan.folds for node in fold.crossed)
+        self._find_hosts()
+        for node, proto in Names(plan.folds, self._hosts, surgery).changed():
+            self._protos[node] = proto
+        for (node, at), name in rescale(plan.linears, plan.layers, surgery).items():
+            self._proto(node).input[at] = name
+        layers = {node: (linear, plan.layers[node]) for node, linear in plan.linears.items()}
+        tensors = self._index.document.tensors
+        biases = Biases(layers, self._hosts, self._proto, surgery, tensors, self._opset)
+        for node, (linear, layer) in layers.items():
+            if not layer.keeps_weight and not isinstance(linear.weight, Dequantised):
+                self._proto(node).input[linear.weight_at] = self._store_weight(linear, layer)
+            biases.store(linear, layer)
+        self._applied.bias_flushed = biases.flushed
+        self._applied.operands = store_operands(plan.operands, surgery, self._proto)
+        self._delete()
+        around = {node: Around(behind=[add]) for node, add in biases.behind.items()}
+        for sink in (sink for fold in plan.folds for sink in fold.sinks):
+            if sink.border is not None:
+                node, layer = sink.linear.node, plan.layers[sink.linear.node]
+                around[node] = write_border(
+                    sink.linear, layer, sink.border, self._proto(node), surgery, self._opset
+                )
+        for node, proto in self._protos.items():
+            beside = around.get(node, Around())
+            written = [*beside.before, proto, *beside.behind]
+            if not surgery.is_deleted(node) and (len(written) > 1 or proto != node.proto):
+                surgery.replace(node, *written)
+        self._applied.rewrite = surgery.finish()
+        self._applied.nodes_removed = surgery.nodes_removed
         return self._applied
 
-    def _fold(self, fold: FoldPlan) -> None:
-        linear, node = fold.linear, fold.linear.node
-        self._surgery.kept.add(node)
-        made = node.outputs[0]
-        assert made is not None
-        proto = onnx.NodeProto()
-        proto.CopyFrom(node.proto)
-        if not fold.layer.keeps_weight:
-            proto.input[1] = self._store_weight(fold)
-        dtype = dtype_of(linear.weight)
-        bias, flushed = stored_bias(fold.layer, dtype)
-        self._applied.bias_flushed[fold] = flushed
-        host: Node | None = None
-        if linear.has_bias:
-            self._store_bias_input(fold, proto, bias)
-        elif np.any(bias != 0):
-            host = self._store_add(fold, made, bias)
-        if host is None:
-            proto.output[0] = fold.output.name
-            self._surgery.vanish(made, instead=fold.output)
-        if proto != node.proto:
-            self._surgery.replace(node, proto)
-        for step in fold.steps:
-            for gone in (*step.crossed, step.node):
-                if gone is not host:
-                    self._surgery.delete(gone)
-                for output in gone.outputs:
-                    if output is not None and output is not fold.output:
-                        self._surgery.vanish(output, instead=fold.output)
+    def _find_hosts(self) -> None:
+        """The nodes that stay as the Add behind an operator that has no bias of its own."""
+        behind: dict[Tensor, Step] = {}
+        past: dict[Tensor, Tensor] = {}
+        for fold in self._plan.folds:
+            if fold.direction == "backward":
+                behind.update((step.data, step) for step in fold.steps)
+                passed = (t for node in fold.passed for t in node.inputs[:1])
+                past.update((t, fold.instead[t]) for t in passed if t in fold.instead)
+            behind.update((s.back.data, s.back) for s in fold.sinks if s.back is not None)
+        for node, linear in self._plan.linears.items():
+            if linear.shift != "add":
+                continue
+            made = node.outputs[0]
+            bias, _ = stored_bias(self._plan.layers[node], dtype_of(linear.weight))
+            if not np.any(bias != 0):
+                continue
+            line: list[Step] = []
+            while made is not None and (made in behind or made in past):
+                if made in past:
+                    made = past[made]
+                else:
+                    line.append(behind[made])
+                    made = line[-1].output
+            if line:
+                adds = [step for step in line if step.node.op_type == "Add"]
+                self._hosts[node] = adds[0] if adds else line[-1]
 
-    def _store_weight(self, fold: FoldPlan) -> str:
-        weight, key = fold.linear.weight, _weight_key(fold)
+    def _delete(self) -> None:
+        """Remove what goes; a way forward leaves the tensor that its first step reads."""
+        hosts = {step.node for step in self._hosts.values()}
+        for fold in self._plan.folds:
+            for node in fold.gone:
+                if node in hosts:
+                    continue
+                data = [t for t in node.inputs if t in fold.instead or t in fold.instead.values()]
+                forward = fold.direction == "forward" and data
+                self._surgery.delete(node, but=data[0] if forward else None)
+            for sink in fold.sinks:
+                if sink.back is not None and sink.back.node not in hosts:
+                    self._surgery.delete(sink.back.node)
+
+    def _proto(self, node: Node) -> onnx.NodeProto:
+        """The node as it will be written, to be changed."""
+        if node not in self._protos:
+            proto = onnx.NodeProto()
+            proto.CopyFrom(node.proto)
+            self._protos[node] = proto
+        return self._protos[node]
+
+    def _store_weight(self, linear: Linear, layer: Layer) -> str:
+        weight, key = linear.weight, _weight_key(linear, layer)
         if key not in self._new_names:
-            stored = StoredWeight(fold.linear, fold.layer)
-            self._applied.weights[fold] = stored
+            stored = StoredWeight(linear, layer)
+            self._applied.weights[linear.node] = stored
             data = Computed(stored.size, stored.chunks)
-            wish = f"{weight.tensor.name}_folded"
+            wish, scope = f"{weight.tensor.name}_folded", linear.node.scope
             self._new_names[key] = self._surgery.store(
-                weight,
-                self._users[key],
-                data,
-                stored.shape,
-                weight.data_type,
-                fold.linear.node.scope,
-                wish,
+                weight, self._users[key], data, stored.shape, weight.data_type, scope, wish
             )
         name = self._new_names[key]
         if name != weight.tensor.name:
             self._surgery.unread_once(weight.tensor)
         return name
 
-    def _store_bias_input(self, fold: FoldPlan, proto: onnx.NodeProto, bias: Array) -> None:
-        """Put the bias into the third input: ``y = layer + bias``; Gemm's beta becomes one."""
-        linear = fold.linear
-        old = linear.node.input(2)
-        if linear.bias is None and not np.any(bias != 0):
-            return
-        if linear.bias is not None and linear.bias.tensor is old:
-            shape = linear.bias.shape
-            if (
-                int(np.prod(shape)) == bias.size
-                and len(shape) <= 2
-                and shape[-1:] == bias.shape[-1:]
-            ):
-                bias = bias.reshape(shape)
-        key = _bias_key(fold)
-        if linear.bias is None or key not in self._new_names:
-            users = self._users[key]
-            self._new_names[key] = self._store_small(fold, linear.bias, users, bias)
-        name = self._new_names[key]
-        while len(proto.input) < 3:
-            proto.input.append("")
-        proto.input[2] = name
-        if old is not None and old.name != name:
-            self._surgery.unread_once(old)
-        if linear.node.op_type == "Gemm":
-            _set_beta_to_one(proto)
-            version = version_of("Gemm", self._opset)
-            if version is not None and version < 7 and bias.ndim < 2:
-                _set_integer(proto, "broadcast", 1)
 
-    def _store_add(self, fold: FoldPlan, made: Tensor, bias: Array) -> Node:
-        """Put the bias into an Add behind the operator: an Add that is there, or the last step."""
-        host = next((s.node for s in fold.steps if s.node.op_type == "Add"), fold.steps[-1].node)
-        self._surgery.kept.add(host)
-        proto = onnx.NodeProto()
-        proto.CopyFrom(host.proto)
-        step = next(step for step in fold.steps if step.node is host)
-        at, constant = 1, None
-        if host.op_type == "Add":
-            at = 1 - host.inputs.index(step.data)
-            old = host.inputs[at]
-            assert old is not None
-            constant = stored_constant(old, self._index.document.tensors)
-            if constant is not None and constant.shape[-1:] == bias.shape:
-                bias = bias.reshape(constant.shape)
-        name = self._store_small(fold, constant, [host], bias)
-        for tensor in host.inputs:
-            if tensor is not None and tensor is not step.data and tensor.name != name:
-                self._surgery.unread_once(tensor)
-        if host.op_type != "Add":
-            proto.op_type = "Add"
-            del proto.attribute[:]
-            del proto.output[1:]
-        version = version_of("Add", self._opset)
-        if version is not None and version < 7:
-            del proto.attribute[:]
-            at = 1
-            _set_integer(proto, "broadcast", 1)
-        del proto.input[:]
-        proto.input.extend([made.name, name] if at == 1 else [name, made.name])
-        proto.output[0] = fold.output.name
-        self._surgery.replace(host, proto)
-        return host
-
-    def _store_small(
-        self, fold: FoldPlan, known: Known | None, users: list[Node], values: Array
-    ) -> str:
-        little = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-        if known is not None and known.stored is not None and _is_equal(known.array, values):
-            return known.tensor.name
-        wish = f"{known.tensor.name}_folded" if known else f"{fold.linear.node.label}_bias"
-        data = Computed(len(little), lambda: iter((little,)))
-        node, element_type = fold.linear.node, fold.linear.weight.data_type
-        return self._surgery.store(known, users, data, values.shape, element_type, node.scope, wish)
-
-
-def _is_equal(array: Array, values: Array) -> bool:
-    """Whether two arrays are the same to the bit."""
-    return (
-        array.shape == values.shape
-        and array.dtype == values.dtype
-        and array.tobytes() == values.tobytes()
+def _weight_key(linear: Linear, layer: Layer) -> tuple[object, ...]:
+    """Operators with equal keys store the same weight, once."""
+    factor = linear.weight_factor(layer.out)
+    key: tuple[object, ...] = (
+        linear.weight.tensor,
+        linear.node.scope,
+        factor.shape,
+        factor.tobytes(),
     )
-
-
-def _weight_key(fold: FoldPlan) -> tuple[object, ...]:
-    """Folds with equal keys store the same weight, once."""
-    factor = fold.linear.weight_factor(fold.layer.out)
-    node = fold.linear.node
-    return fold.linear.weight.tensor, node.scope, factor.shape, factor.tobytes()
-
-
-def _bias_key(fold: FoldPlan) -> tuple[object, ...]:
-    """Folds with equal keys store the same bias, once, if they read the same one before."""
-    known = fold.linear.bias
-    tensor = known.tensor if known is not None else None
-    return "bias", tensor, fold.linear.node.scope, fold.layer.bias.shape, fold.layer.bias.tobytes()
-
-
-def _set_beta_to_one(proto: onnx.NodeProto) -> None:
-    for attribute in proto.attribute:
-        if attribute.name == "beta" and attribute.f != 1.0:
-            attribute.f = 1.0
-
-
-def _set_integer(proto: onnx.NodeProto, name: str, value: int) -> None:
-    for attribute in proto.attribute:
-        if attribute.name == name:
-            attribute.i = value
-            return
-    proto.attribute.append(helper.make_attribute(name, value))
+    if layer.inner is not None:
+        assert isinstance(linear.inward, Inward)
+        inner = linear.inward.factor(layer.inner)
+        key += (inner.shape, inner.tobytes())
+    return key

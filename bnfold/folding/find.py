@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from bnfold.folding.rules.elementwise import data_position
+from bnfold.algebra.spread import Spread
+from bnfold.folding.reasons import Refused
+from bnfold.folding.rules.elementwise import adds_several_axes, data_position
+from bnfold.folding.rules.operators import key_of
 from bnfold.folding.rules.reading import Context
 from bnfold.folding.rules.tables import BATCH_NORM, NORMS, THROUGH
 from bnfold.onnxgraph.expressions import is_read_by_value
@@ -154,6 +157,14 @@ def value_readers(tensor: Tensor) -> list[Node]:
     return tensor.value_readers
 
 
+def gives_input(node: Node, context: Context) -> bool:
+    """Whether a node gives what it reads, as Identity does."""
+    rule = THROUGH.get(key_of(node))
+    if rule is None or not rule.gives_input:
+        return False
+    return not isinstance(rule.backward(node, {0: Spread.identity()}, context), Refused)
+
+
 def find(index: Index, context: Context) -> list[Chain]:
     """Every chain of norms in the model, in topological order."""
     chains: list[Chain] = []
@@ -166,11 +177,10 @@ def find(index: Index, context: Context) -> list[Chain]:
         reader = node
         while why_not_alone(source, reader) is None and source.producer is not None:
             crossed = source.producer
-            rule = THROUGH.get(crossed.op_type)
             before = crossed.input(0)
-            if rule is None or before is None or crossed.outputs[0] is not source:
+            if before is None or crossed.outputs[0] is not source:
                 break
-            if not rule(crossed, context):
+            if not gives_input(crossed, context):
                 break
             step.crossed.append(crossed)
             reader, source = crossed, before
@@ -194,7 +204,7 @@ def _step(node: Node, context: Context) -> Step | None:
     if node.domain != "" or len(node.outputs) != 1:
         return None
     at = data_position(node, context)
-    if at is None:
+    if at is None or adds_several_axes(node, at, context):
         return None
     data = node.inputs[at]
     return Step(node, data) if data is not None else None

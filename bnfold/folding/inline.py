@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
 from bnfold.errors import ModelError
-from bnfold.folding.plan import Plan
-from bnfold.folding.rules.tables import BATCH_NORM, NORMS, PUSH_BACK
+from bnfold.folding.outcome import CopiedOperator
+from bnfold.folding.plan import Decision, Plan
+from bnfold.folding.rules.tables import BATCH_NORM, LINEAR, NORMS
 from bnfold.onnxgraph.graph import nodes_in
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.load import Document, imported_opset
@@ -25,8 +26,11 @@ class Analysis:
     """A model with its plan.
 
     Attributes:
-        document: the model that is written: the user's, or one with functions inlined.
+        document: the model that is written: the user's, or one with functions inlined or
+            operators copied.
         index, plan: of that model.
+        copied: the operators that were copied.
+        copied_steps: the norms that were copied with them, as graph and name.
         inlined: the functions that were inlined, as ``domain::name``.
         in_functions: BatchNormalizations in functions that stay functions, as (function, node).
     """
@@ -34,23 +38,24 @@ class Analysis:
     document: Document
     index: Index
     plan: Plan
+    copied: tuple[CopiedOperator, ...] = ()
+    copied_steps: frozenset[tuple[str, str]] = frozenset()
     inlined: tuple[str, ...] = ()
     in_functions: tuple[tuple[str, str], ...] = ()
 
 
-def analysed(document: Document, decide: Callable[[Index], Plan]) -> Analysis:
-    """Plan a model, with functions inlined if that makes more norms fold.
+Decide = Callable[[Index], Analysis]
+"""Plans a model as it is; what it plans in the end may be another one that it made from it."""
 
-    Args:
-        decide: makes the plan of an index.
-    """
-    index = Index(document)
-    first = Analysis(document, index, decide(index))
+
+def analysed(document: Document, decide: Decide) -> Analysis:
+    """Plan a model, with functions inlined if that makes more norms fold."""
+    first = decide(Index(document))
     functions = {(f.domain, f.name): f for f in document.proto.functions}
     if not functions:
         return first
     with_norms = _closure(functions, lambda ops: BATCH_NORM in ops)
-    with_layers = _closure(functions, lambda ops: bool(ops & set(PUSH_BACK)))
+    with_layers = _closure(functions, lambda ops: bool(ops & set(LINEAR)))
     with_chains = with_layers & _closure(functions, lambda ops: bool(ops & set(NORMS)))
     best, shown = first, None
     tried: list[set[FunctionId]] = []
@@ -69,9 +74,28 @@ def analysed(document: Document, decide: Callable[[Index], Plan]) -> Analysis:
     if best is not first:
         return best
     # Nothing is gained, so nothing is inlined; the reasons are still those of the bodies.
-    decisions = (shown or first).plan.decisions
-    left = shown.in_functions if shown else _norms_in(document.proto)
-    return Analysis(document, index, Plan(decisions, first.plan.folds), (), left)
+    told = _told(first.plan, shown.plan) if shown is not None else None
+    if shown is None or told is None:
+        return replace(first, in_functions=_norms_in(document.proto))
+    return replace(first, plan=replace(first.plan, decisions=told), in_functions=shown.in_functions)
+
+
+def _told(first: Plan, shown: Plan) -> list[Decision] | None:
+    """The decisions of ``first``, and why those norms stay that only ``shown`` knows.
+
+    None where one of these would fold.
+    """
+    own = {_place(decision): decision for decision in first.decisions}
+    told = [own.pop(_place(decision), decision) for decision in shown.decisions]
+    folds = set(first.folds)
+    is_told = not own and all(d.fold is None or d.fold in folds for d in told)
+    return told if is_told else None
+
+
+def _place(decision: Decision) -> tuple[str, str]:
+    """Where a norm is, whatever else the model holds."""
+    node = decision.norm.steps[0].node
+    return node.scope.where, str(node.proto.output[0])
 
 
 def _inlinable(proto: onnx.ModelProto, wanted: set[FunctionId]) -> set[FunctionId]:
@@ -81,9 +105,7 @@ def _inlinable(proto: onnx.ModelProto, wanted: set[FunctionId]) -> set[FunctionI
     return (wanted & fitting & _called(proto)) - _recursive(proto)
 
 
-def _inlined(
-    document: Document, chosen: set[FunctionId], decide: Callable[[Index], Plan]
-) -> Analysis | None:
+def _inlined(document: Document, chosen: set[FunctionId], decide: Decide) -> Analysis | None:
     from onnx import inliner
 
     # The inliner refuses a model if any function is of another opset, and drops uncalled ones, so
@@ -103,7 +125,7 @@ def _inlined(
     except (ModelError, RuntimeError, ValueError, _Invalid):
         return None
     names = tuple(f"{domain}::{name}" for domain, name in sorted(chosen))
-    return Analysis(other, index, decide(index), names, _norms_in(proto))
+    return replace(decide(index), inlined=names, in_functions=_norms_in(proto))
 
 
 def _closure(

@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from bnfold.algebra.layer import Layer, push_back
-from bnfold.folding.find import (
-    Chain,
-    Norm,
-    Selection,
-    Step,
-    find,
-    value_readers,
-    why_not_alone,
-)
+from bnfold.algebra.layer import Layer, push_back, push_forward
+from bnfold.folding.backward import push_back_route
+from bnfold.folding.find import Chain, Norm, Selection, Step, find
+from bnfold.folding.forward import push_forward_route
+from bnfold.folding.operands import why_stored_twice
+from bnfold.folding.reach import Reach
 from bnfold.folding.reasons import Refused
-from bnfold.folding.rules.placed import Placed
-from bnfold.folding.rules.reading import Context, Linear, malformed
-from bnfold.folding.rules.tables import NORMS, PUSH_BACK, THROUGH
-from bnfold.folding.store import lost_factor, storable
+from bnfold.folding.route import Operand, Route
+from bnfold.folding.rules.border import MapBehind, PadBefore
+from bnfold.folding.rules.reading import Context, Linear
+from bnfold.folding.store import lost_factor, summed, why_not_storable
+from bnfold.folding.survey import Survey
 from bnfold.onnxgraph.constants import Constants
-from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.graph import Node
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.types import Types
 
-
-@dataclass(frozen=True, eq=False)
-class FoldPlan:
-    """One decided edit: the steps of a chain that go into the linear operator before it.
-
-    Attributes:
-        linear: the operator that takes them up.
-        layer: the operator with all of them collected.
-        steps: the steps, in the order of the data.
-        output: the tensor that the operator makes afterwards: that of the last step.
-    """
-
-    linear: Linear
-    layer: Layer
-    steps: tuple[Step, ...]
-    output: Tensor
+FoldPlan = Route
+"""One decided edit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +47,25 @@ class Decision:
 
 @dataclass
 class Plan:
-    """Every decision about one model."""
+    """Every decision about one model.
+
+    Attributes:
+        decisions: one for each norm, or part of one, in topological order.
+        folds: the decided edits, in topological order.
+        linears: the operators that take up a map, in canonical form.
+        layers: what each of them collects from all folds.
+        operands: the constants that take up a map themselves.
+    """
 
     decisions: list[Decision] = field(default_factory=list)
     folds: list[FoldPlan] = field(default_factory=list)
+    linears: dict[Node, Linear] = field(default_factory=dict)
+    layers: dict[Node, Layer] = field(default_factory=dict)
+    operands: list[Operand] = field(default_factory=list)
 
 
 def plan(index: Index, selection: Selection, *, assume_inference: bool = False) -> Plan:
-    """Decide about every norm of a model.
+    """Decide about every norm of a model: backward if it can, else forward.
 
     Args:
         index: the model.
@@ -79,192 +74,252 @@ def plan(index: Index, selection: Selection, *, assume_inference: bool = False) 
     """
     types = Types(index)
     context = Context(Constants(index, types), types, index.document.opset, assume_inference)
-    result = Plan()
     # Every number is checked before it is used; a NaN in the file is a reason, not a warning.
     with np.errstate(all="ignore"):
-        for chain in find(index, context):
-            _decide(chain, selection, context, result)
-    return result
+        survey = Survey(index, context, selection, find(index, context))
+        return _Planner(survey).run()
 
 
-def _decide(chain: Chain, selection: Selection, context: Context, result: Plan) -> None:
-    """Fold the longest run of steps that can be folded and stored; refuse the rest."""
-    norms = chain.norms()
-    excluded = {id(norm): selection.why_excluded(norm) for norm in norms}
-    linear = _producer(chain, context)
-    placed: list[Placed] = []
-    why: Refused | None = None
-    layers: list[Layer] = []
-    for norm in norms:
-        for step in norm.steps:
-            sentence = excluded[id(norm)]
-            read: Placed | Refused
-            if sentence is not None:
-                read = Refused("excluded", sentence)
-            else:
-                read = NORMS[step.node.op_type](step.node, step.data, context)
-            if isinstance(read, Placed):
-                read = _fitted(read, step, linear)
-            if isinstance(read, Refused):
-                why = read
+RETRIED = frozenset(
+    (
+        "adds-work axis-mismatch beyond-dtype channel-mismatch different-norms "
+        "expression-too-large not-through quantised-bias quantised-weight shared-tensor "
+        "unknown-rank"
+    ).split()
+)
+"""Refusals of a chain after which a shorter one may still fold."""
+
+
+LONG = 8
+"""Chains of more steps than this that share their source are tried whole, and by their first."""
+
+
+class _Planner:
+    def __init__(self, survey: Survey) -> None:
+        self._survey = survey
+        self._reach = Reach(survey)
+        self._plan = Plan()
+        self._fold_of: dict[Step, FoldPlan] = {}
+        self._hosted: set[Node] = set()
+
+    def run(self) -> Plan:
+        # From the last chain on, for a way back takes along every norm that it meets.
+        backward = {chain: self._fold_back(chain) for chain in reversed(self._survey.chains)}
+        forward = {chain: self._fold_forward(chain) for chain in self._survey.chains}
+        for chain in self._survey.chains:
+            self._decide(chain, backward[chain], forward[chain])
+        self._plan.folds.sort(key=lambda fold: self._survey.order(fold.steps[0].node))
+        return self._plan
+
+    def _fold_back(self, chain: Chain) -> Refused | None:
+        """Fold the longest run of steps, from the first on, that can go back; else why not."""
+        survey = self._survey
+        count, why = self._readable(chain.steps)
+        if count == 0 or chain.steps[0].node in survey.gone:
+            return why
+        structural = self._reach.rooted(chain.source)
+        if structural is not None:
+            return structural
+        while count > 0:
+            found = push_back_route(self._reach, chain.steps[count - 1])
+            if isinstance(found, Route):
+                if count == len(chain.steps) and self._goes_forward_instead(found, chain):
+                    return None
+                refused = self._accepted(found)
+                if refused is None:
+                    return why
+                found = refused
+            why = found
+            if why.code not in RETRIED:
                 break
-            if isinstance(linear, Linear):
-                affine = read.affine.expanded(linear.layer.channels)
-                layer = layers[-1] if layers else linear.layer
-                why = lost_factor(linear, layer, affine)
-                if why is not None:
-                    break
-                layers.append(push_back(layer, affine))
-            placed.append(read)
+            # Equal norms of one tensor may be equal in their first steps only.
+            count = 1 if why.code == "shared-tensor" and count > LONG else count - 1
+        return why
+
+    def _goes_forward_instead(self, route: Route, chain: Chain) -> bool:
+        """Take a way forward in place of one back that would leave an Add, if there is one."""
+        if not self._may_add(route) or not set(route.steps) <= set(chain.steps):
+            return False
+        found = push_forward_route(self._reach, chain.steps[0])
+        if isinstance(found, Refused) or self._may_add(found):
+            return False
+        return self._accepted(found) is None
+
+    def _may_add(self, route: Route) -> bool:
+        """Whether a route may put an Add behind an operator that has none yet."""
+        return any(
+            sink.linear.shift == "add"
+            and sink.back is None
+            and sink.linear.node not in self._hosted
+            for sink in route.sinks
+        )
+
+    def _fold_forward(self, chain: Chain) -> Refused | None:
+        """Fold the steps that are left into what reads them; else why not."""
+        survey = self._survey
+        first: Refused | None = None
+        for step in chain.steps:
+            if step.node in survey.gone or isinstance(survey.read(step), Refused):
+                continue
+            found = push_forward_route(self._reach, step)
+            refused = self._accepted(found) if isinstance(found, Route) else found
+            if refused is None:
+                continue
+            first = first or refused
+            if step.output is not None and self._reach.grounded(step.output) is not None:
+                break
+        return first
+
+    def _readable(self, steps: Sequence[Step]) -> tuple[int, Refused | None]:
+        """How many steps can be read, from the first on, and why not one more."""
+        for count, step in enumerate(steps):
+            read = self._survey.read(step)
+            if isinstance(read, Refused):
+                return count, read
+        return len(steps), None
+
+    def _accepted(self, route: Route) -> Refused | None:
+        """Take a route into the plan, or say why it cannot be stored or gains nothing."""
+        layers: dict[Node, Layer] = {}
+        for sink in route.sinks:
+            linear, node = sink.linear, sink.linear.node
+            layer = self._plan.layers.get(node, linear.layer)
+            why = lost_factor(linear, layer, sink.affine, route.direction)
+            if why is not None:
+                return why
+            if route.direction == "backward":
+                layer = push_back(layer, sink.affine)
+            elif isinstance(sink.border, MapBehind):
+                layer = layer.scaled_in(sink.affine.scale)
+            else:
+                layer = push_forward(layer, sink.affine, lambda v, of=linear: summed(of, v))  # type: ignore[misc]
+            if sink.back is not None:
+                spread = self._survey.spread(sink.back)
+                assert not isinstance(spread, Refused)
+                layer = layer.shifted_out(spread.shift.reshape(-1))
+            why = why_not_storable(linear, layer)
+            if why is not None:
+                return why
+            layers[node] = layer
+        why = why_stored_twice(route.operands, self._plan.operands)
+        why = why or self._why_no_gain(route, layers)
         if why is not None:
-            break
-    if isinstance(linear, Refused):
-        # What is wrong with the norm itself comes before what is wrong around it.
-        if why is None or placed:
-            why = linear
-    elif layers:
-        kept, too_far = storable(linear, layers)
-        if kept < len(layers):
-            why = too_far
-        layers = layers[:kept]
-    steps = chain.steps[: len(layers)]
-    if not steps or isinstance(linear, Refused) or not _gains(linear, layers[-1], steps):
-        steps = []
-    else:
-        output = steps[-1].output
-        assert output is not None
-        fold = FoldPlan(linear, layers[-1], tuple(steps), output)
-        result.folds.append(fold)
-        pairs = zip(placed, steps, strict=False)
-        assumed = {step for map_, step in pairs if map_.assumed_inference}
-        for norm in Chain(chain.source, steps).norms():
-            is_assumed = not assumed.isdisjoint(norm.steps)
-            result.decisions.append(Decision(norm, fold=fold, assumed_inference=is_assumed))
-    if why is not None:
-        rest = Chain(chain.source, chain.steps[len(steps) :])
-        _refuse(rest, why, selection, context, result)
+            return why
+        self._plan.operands += route.operands
+        for sink in route.sinks:
+            self._plan.linears[sink.linear.node] = sink.linear
+            if sink.linear.shift == "add":
+                self._hosted.add(sink.linear.node)
+        self._plan.layers.update(layers)
+        self._plan.folds.append(route)
+        backs = [sink.back for sink in route.sinks if sink.back is not None]
+        for step in route.steps:
+            self._fold_of[step] = route
+        self._survey.gone.update(route.gone, (step.node for step in backs))
+        return None
 
+    def _why_no_gain(self, route: Route, layers: dict[Node, Layer]) -> Refused | None:
+        """Why a fold would leave as many nodes, and none of them cheaper.
 
-def _refuse(
-    rest: Chain, why: Refused, selection: Selection, context: Context, result: Plan
-) -> None:
-    """Record why norms stay: the first one for ``why``, the others mostly because it does.
-
-    Arithmetic that is no norm is not recorded.
-    """
-    before: Norm | None = None
-    for norm in rest.norms():
-        reason: Refused | None = why
-        if before is not None:
-            sentence = selection.why_excluded(norm)
-            reason = Refused("excluded", sentence) if sentence else _own_reason(norm, context)
-            reason = reason or Refused(
-                "producer-not-linear",
-                f"{before.name}, which makes {norm.steps[0].data.name}, stays itself",
-            )
-        if norm.batch_norm is not None or _looks_like_a_norm(norm, context):
-            result.decisions.append(Decision(norm, refused=reason))
-        before = norm
-
-
-def _own_reason(norm: Norm, context: Context) -> Refused | None:
-    for step in norm.steps:
-        read = NORMS[step.node.op_type](step.node, step.data, context)
-        if isinstance(read, Refused):
-            return read
-    return None
-
-
-def _looks_like_a_norm(norm: Norm, context: Context) -> bool:
-    """Whether a chain multiplies channels by different constants: else it is just arithmetic."""
-    for step in norm.steps:
-        read = NORMS[step.node.op_type](step.node, step.data, context)
-        if isinstance(read, Placed) and read.is_per_channel:
-            return True
-    return False
-
-
-def _gains(linear: Linear, layer: Layer, steps: list[Step]) -> bool:
-    """Whether a fold leaves fewer or cheaper nodes.
-
-    An operator without a bias input (MatMul) keeps one Add for its shift: a single Add or Sub
-    after it is that bias already.
-    """
-    if linear.has_bias or len(steps) > 1:
-        return True
-    return steps[0].node.op_type not in ("Add", "Sub") or not layer.keeps_weight
-
-
-def _producer(chain: Chain, context: Context) -> Linear | Refused:
-    """The linear operator that makes a chain's source for this chain alone, or why not."""
-    source, first = chain.source, chain.steps[0]
-    reader = first.crossed[0] if first.crossed else first.node
-    node = source.producer
-    if node is None:
-        what = "a graph input" if source.is_input else "an initializer"
-        return Refused("producer-not-linear", f"{source.name} is {what}, made by no operator")
-    rule = THROUGH.get(node.op_type)
-    is_crossed = rule is not None and rule(node, context)
-    could_fold = node.op_type in PUSH_BACK or node.op_type in NORMS or is_crossed
-    code = why_not_alone(source, reader) if could_fold else None
-    if code is not None:
-        return Refused(code, _shared_sentence(code, source, reader))
-    if node.op_type not in PUSH_BACK:
+        An operator without a bias input (MatMul) keeps one Add for its shift: a single Add or Sub
+        after it is that bias already.
+        """
+        added = pads = 0
+        for sink in route.sinks:
+            node = sink.linear.node
+            pads += isinstance(sink.border, PadBefore)
+            added += sink.border is not None
+            if sink.linear.shift == "add" and sink.back is None and node not in self._hosted:
+                added += bool(np.any(layers[node].bias != 0))
+        removed = len(route.steps)
+        is_cheaper = any(step.node.op_type not in ("Add", "Sub") for step in route.steps)
+        is_cheaper = is_cheaper or any(not layer.keeps_weight for layer in layers.values())
+        if added < removed or (added == removed and is_cheaper and not pads):
+            return None
+        name = self._survey.norm_of[route.steps[0]].name
+        if added == removed == 1 and not is_cheaper:
+            into = route.sinks[0].linear.node.label
+            return Refused("adds-work", f"{name} is the bias of {into} already")
         return Refused(
-            "producer-not-linear",
-            f"{source.name} is made by {node.label}, {_article(node.op_type)}, "
-            "which is no linear operator",
+            "adds-work",
+            f"in place of the {removed} node{'s' * (removed > 1)} of {name} there would be {added} "
+            f"{'Pad' if pads else 'Add'} nodes",
         )
-    if node.outputs[0] is not source:
-        return malformed(node, f"{source.name} is not its first output")
-    return PUSH_BACK[node.op_type](node, context)
+
+    def _decide(self, chain: Chain, backward: Refused | None, forward: Refused | None) -> None:
+        """Record what becomes of the norms of a chain, part by part."""
+        start = 0
+        while start < len(chain.steps):
+            fold = self._fold_of.get(chain.steps[start])
+            stop = start + 1
+            while stop < len(chain.steps) and self._fold_of.get(chain.steps[stop]) is fold:
+                stop += 1
+            part = Chain(chain.source, chain.steps[start:stop])
+            if fold is None:
+                own = self._survey.read(part.steps[0])
+                why = own if isinstance(own, Refused) else _combined(backward, forward)
+                self._refuse(part, why)
+            else:
+                for norm in part.norms():
+                    if not self._is_bias(norm, fold):
+                        self._record(norm, fold)
+            start = stop
+
+    def _is_bias(self, norm: Norm, fold: FoldPlan) -> bool:
+        """Whether it is the Add of an operator without a bias, and stays that beside others."""
+        step = norm.steps[0]
+        linear = self._plan.linears.get(step.data.producer) if step.data.producer else None
+        is_add = len(norm.steps) == 1 and step.node.op_type in ("Add", "Sub")
+        return is_add and len(fold.steps) > 1 and linear is not None and linear.shift == "add"
+
+    def _record(self, norm: Norm, fold: FoldPlan) -> None:
+        assumed = False
+        for step in norm.steps:
+            read = self._survey.read(step)
+            assumed = assumed or (not isinstance(read, Refused) and read.assumed_inference)
+        self._plan.decisions.append(Decision(norm, fold=fold, assumed_inference=assumed))
+
+    def _refuse(self, rest: Chain, why: Refused) -> None:
+        """Record why norms stay: the first one for ``why``, the others mostly because it does.
+
+        Arithmetic that is no norm is not recorded.
+        """
+        before: Norm | None = None
+        for norm in rest.norms():
+            reason: Refused | None = why
+            if before is not None:
+                reads = [self._survey.read(step) for step in norm.steps]
+                reason = next((read for read in reads if isinstance(read, Refused)), None)
+                reason = reason or Refused(
+                    "producer-not-linear",
+                    f"{before.name}, which makes {norm.steps[0].data.name}, stays itself",
+                )
+            if norm.batch_norm is not None or self._looks_like_a_norm(norm):
+                self._plan.decisions.append(Decision(norm, refused=reason))
+            before = norm
+
+    def _looks_like_a_norm(self, norm: Norm) -> bool:
+        """Whether it multiplies channels by different constants: else it is just arithmetic."""
+        reads = [self._survey.read(step) for step in norm.steps]
+        return any(not isinstance(read, Refused) and read.is_per_channel for read in reads)
 
 
-def _article(op_type: str) -> str:
-    return f"{'an' if op_type[:1] in 'AEIO' else 'a'} {op_type}"
+SPECIFIC = frozenset(
+    (
+        "adds-work beyond-dtype quantised-activation quantised-bias quantised-weight "
+        "uneven-border zero-padding"
+    ).split()
+)
+"""Reasons against a way forward that say more than that there is no way back."""
 
 
-def _shared_sentence(code: str, source: Tensor, reader: Node) -> str:
-    if code == "graph-output":
-        return f"{source.name} is also an output of the graph"
-    readers = value_readers(source)
-    if code == "subgraph-reader":
-        return f"{source.name} is read by {readers[0].label} inside {readers[0].scope.where}"
-    other = next((node for node in readers if node is not reader), None)
-    if other is None:
-        return f"{source.name} is named by a quantisation annotation or by training information"
-    more = f" and {len(readers) - 2} more" if len(readers) > 2 else ""
-    return (
-        f"{source.name} is also read by {other.label}{more}, which needs the values before "
-        "normalisation"
-    )
-
-
-def _fitted(placed: Placed, step: Step, linear: Linear | Refused) -> Placed | Refused:
-    """The map if it acts on the output channels of the operator, else why not."""
-    if isinstance(linear, Refused):
-        return placed
-    rank = linear.rank() if _needs_rank(placed, linear) else None
-    acts = placed.acts_on(linear.axis, rank)
-    name, made = step.node.label, linear.node.label
-    if acts is None:
-        return Refused(
-            "unknown-rank",
-            f"the rank of {step.data.name} is not known, so neither is the axis of {name}",
-        )
-    if not acts:
-        return Refused(
-            "axis-mismatch",
-            f"{name} acts on another axis of {step.data.name} than the output channels of {made}",
-        )
-    channels = linear.layer.channels
-    if placed.axis is not None and placed.affine.channels != channels:
-        return Refused(
-            "channel-mismatch",
-            f"{name} has {placed.affine.channels} channels and {made} makes {channels}",
-        )
-    return placed
-
-
-def _needs_rank(placed: Placed, linear: Linear) -> bool:
-    return linear.axis >= 0 or placed.acts_on(linear.axis, None) is None
+def _combined(backward: Refused | None, forward: Refused | None) -> Refused:
+    """One reason of two: that against the way back, unless the way forward was the better hope."""
+    if backward is None or forward is None or backward == forward:
+        found = backward or forward
+        assert found is not None
+        return found
+    code = backward.code
+    if code in ("producer-not-linear", "not-through") and forward.code in SPECIFIC:
+        code = forward.code
+    return Refused(code, f"{backward.sentence}; nor can it go forward: {forward.sentence}")

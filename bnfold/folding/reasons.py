@@ -21,23 +21,26 @@ class Reason:
 
 REASONS: Final[dict[str, Reason]] = {
     "shared-tensor": Reason(
-        "The tensor before the norm is also read by another node.",
-        "Nothing to do if both readers need it; otherwise let every reader use the norm's output.",
+        "A tensor that the fold would change is also needed as it is.",
+        "Let every reader use the norm's output; if one needs the values before it, pass "
+        "--duplicate, which copies a cheap operator.",
     ),
     "subgraph-reader": Reason(
-        "The tensor before the norm is read inside an If, Loop or Scan body.",
-        "Move the norm and the operator before it into the same graph.",
+        "A tensor that the fold would change is read inside an If, Loop or Scan body.",
+        "Move the norm and the operators beside it into the same graph.",
     ),
     "graph-output": Reason(
-        "The tensor before the norm is an output of the graph.",
-        "Remove that output from the model if nobody reads it.",
+        "A tensor that the fold would change is an output of the graph.",
+        "Remove that output from the model if nobody reads it, or pass --duplicate, which copies a "
+        "cheap operator.",
     ),
     "producer-not-linear": Reason(
-        "What makes the tensor before the norm is no linear operator with a constant weight.",
-        "Put the norm right behind a Conv, ConvTranspose, Gemm or MatMul, if the model allows it.",
+        "No linear operator makes what the norm reads, and not all that reads the norm is one.",
+        "Put the norm right behind or right before a Conv, ConvTranspose, Gemm or MatMul, if the "
+        "model allows it.",
     ),
     "weight-not-constant": Reason(
-        "The weight or bias of the operator before the norm is not constant.",
+        "The weight or bias of the operator that would take up the norm is not constant.",
         "Export the model with its weights as initializers, or fold constants first.",
     ),
     "statistics-not-constant": Reason(
@@ -82,19 +85,31 @@ REASONS: Final[dict[str, Reason]] = {
         "Fold before converting to that domain.",
     ),
     "channel-mismatch": Reason(
-        "The norm's channel count is not the number of output channels of the operator before it.",
+        "The norm's channel count is not that of the operator that would take it up.",
         "Check the model: a runtime would refuse it or broadcast it.",
     ),
     "axis-mismatch": Reason(
-        "The norm acts on another axis than the output channels of the operator before it.",
+        "The norm acts on another axis than the channels of the operator that would take it up.",
         "Nothing: scaling that axis is no change of the weight.",
     ),
     "unknown-rank": Reason(
-        "The rank of the tensor before the norm is not known, so neither is the norm's axis.",
+        "The rank of a tensor on the way is not known, so neither is the axis of the norm.",
         "Give the graph inputs their shapes, or run ONNX shape inference first.",
     ),
     "unsupported-dtype": Reason(
         "The weight or bias is not float16, bfloat16, float32 or float64.",
+        "Fold before quantising.",
+    ),
+    "quantised-weight": Reason(
+        "The weight is quantised in a way that leaves the norm's factors no place in its scale.",
+        "Fold before quantising, or quantise the weight by output channel (opset 13 and newer).",
+    ),
+    "quantised-bias": Reason(
+        "The bias is quantised, and its scale is tied to those of the input and the weight.",
+        "Fold before quantising, or keep the bias in floating point.",
+    ),
+    "quantised-activation": Reason(
+        "A QuantizeLinear or DequantizeLinear stands between the norm and a linear operator.",
         "Fold before quantising.",
     ),
     "expression-too-large": Reason(
@@ -108,6 +123,27 @@ REASONS: Final[dict[str, Reason]] = {
     "function-body": Reason(
         "The norm is inside a model-local function that cannot be inlined.",
         "Export without functions, or inline them with onnx.inliner.",
+    ),
+    "not-through": Reason(
+        "An operator between the norm and a linear one does not let its scale and shift through.",
+        "Nothing: the operator and the norm cannot change places without another result.",
+    ),
+    "zero-padding": Reason(
+        "The norm could only go forward into a convolution that pads with zeros, and it has a "
+        "shift.",
+        "Pad before the norm, or give the convolution no padding.",
+    ),
+    "uneven-border": Reason(
+        "The operator behind the norm does not bring the norm's shift to every output alike.",
+        "Nothing: the shift is no bias of that operator.",
+    ),
+    "different-norms": Reason(
+        "The tensor before the norm is read by several norms that differ.",
+        "One operator cannot give several results; pass --duplicate, which copies a cheap one.",
+    ),
+    "adds-work": Reason(
+        "The fold would put at least as many nodes into the model as it takes out.",
+        "Nothing: the model is cheaper as it is.",
     ),
     "excluded": Reason(
         "The norm was excluded by --only or --skip.",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import product
+from typing import Literal
 
 import numpy as np
 from onnx import helper
@@ -12,7 +13,9 @@ from bnfold.algebra.affine import Affine, Array, Float64Array
 from bnfold.algebra.layer import Layer
 from bnfold.algebra.rounding import TINY, epsilon, flushed, largest, rounded, smallest_normal
 from bnfold.folding.reasons import Refused
-from bnfold.folding.rules.reading import Linear
+from bnfold.folding.rescale import why_not_rescaled
+from bnfold.folding.rules.quantised import Dequantised
+from bnfold.folding.rules.reading import Inward, Linear
 from bnfold.onnxgraph.constants import Known
 
 BLOCK = 1 << 18
@@ -21,45 +24,64 @@ BLOCK = 1 << 18
 _Slices = tuple[slice, ...]
 
 
-def storable(linear: Linear, layers: Sequence[Layer]) -> tuple[int, Refused | None]:
-    """How many steps can be stored, and why not one more.
-
-    Args:
-        linear: the operator.
-        layers: the operator after the first step, after the second, and so on.
-    """
-    peaks = None
-    beyond: Refused | None = None
-    for count in range(len(layers), 0, -1):
-        layer = layers[count - 1]
-        if peaks is None and not layer.keeps_weight:
-            peaks = _peaks(linear)
-        found = _beyond_dtype(linear, layer, peaks)
-        if found is None:
-            return count, beyond
-        beyond = found
-    return 0, beyond
+def why_not_storable(linear: Linear, layer: Layer) -> Refused | None:
+    """Why a layer cannot be stored: a weight or bias beyond the dtype, with its channel."""
+    why = why_not_rescaled(linear, layer)
+    if why is not None:
+        return why
+    is_as_stored = layer.keeps_weight or isinstance(linear.weight, Dequantised)
+    return _beyond_dtype(linear, layer, None if is_as_stored else _peaks(linear, layer))
 
 
-def lost_factor(linear: Linear, layer: Layer, affine: Affine) -> Refused | None:
+def lost_factor(
+    linear: Linear, layer: Layer, affine: Affine, direction: Literal["backward", "forward"]
+) -> Refused | None:
     """Why a layer cannot be multiplied in float64: a factor that is not zero would be lost.
 
     Args:
         linear: the operator.
         layer: the operator so far.
         affine: what it would take up next, with its channels.
+        direction: whether on the output channels (backward) or on the input channels.
     """
-    factors = np.abs(layer.out * affine.scale)
-    lost = np.flatnonzero((factors < TINY) & (layer.out != 0) & (affine.scale != 0))
+    before = layer.out if direction == "backward" else layer.inner
+    if before is None:
+        before = np.ones(affine.channels)
+    factors = np.abs(before * affine.scale)
+    lost = np.flatnonzero((factors < TINY) & (before != 0) & (affine.scale != 0))
     if not lost.size:
         return None
     channel = int(lost[0])
     return Refused(
         "beyond-dtype",
         f"channel {channel} of {linear.node.label} would be multiplied by "
-        f"{layer.out[channel]:.6g} times {affine.scale[channel]:.6g}, below the smallest normal "
+        f"{before[channel]:.6g} times {affine.scale[channel]:.6g}, below the smallest normal "
         f"float64 ({TINY:.6g})",
     )
+
+
+def summed(linear: Linear, values: Float64Array) -> Float64Array:
+    """What the stored weight makes of one value for each input channel.
+
+    Args:
+        linear: an operator that takes up a map before it.
+        values: shape ``(C,)``.
+
+    Returns:
+        Shape ``(M,)``: for each output channel the sum of all weights times the value of the input
+        channel that they meet.
+    """
+    assert isinstance(linear.inward, Inward)
+    weight = linear.weight.array
+    inner = _spread(linear.inward.factor(values), weight.ndim)
+    channels = _spread(channels_of(linear), weight.ndim).astype(np.int64)
+    axes = _shared_axes(channels)
+    total = np.zeros(channels.shape)
+    for block in blocks(weight.shape):
+        part = np.multiply(weight[block], inner[_within(block, inner.shape)], dtype=np.float64)
+        total[_within(block, channels.shape)] += part.sum(axis=axes, keepdims=True)
+    by_channel = np.bincount(channels.ravel(), total.ravel(), linear.layer.channels)
+    return np.asarray(linear.inward.gain * by_channel)
 
 
 def dtype_of(known: Known) -> np.dtype[np.generic]:
@@ -67,8 +89,20 @@ def dtype_of(known: Known) -> np.dtype[np.generic]:
     return np.dtype(helper.tensor_dtype_to_np_dtype(known.data_type))
 
 
-def _peaks(linear: Linear) -> Float64Array:
-    """The largest magnitude among the weights that share a factor, in the factor's shape."""
+def _inner_factor(linear: Linear, layer: Layer) -> Float64Array | None:
+    """What the weight is multiplied by for its input channels, or None for ones."""
+    if layer.inner is None:
+        return None
+    assert isinstance(linear.inward, Inward)
+    return _spread(linear.inward.factor(layer.inner), linear.weight.array.ndim)
+
+
+def _peaks(linear: Linear, layer: Layer) -> Float64Array:
+    """The largest magnitude among the weights that share a factor, in the factor's shape.
+
+    What the input channels are multiplied by is in it already.
+    """
+    inner = _inner_factor(linear, layer)
     weight = linear.weight.array
     factor = _spread(linear.weight_factor(np.ones(linear.layer.channels)), weight.ndim)
     axes = _shared_axes(factor)
@@ -77,6 +111,8 @@ def _peaks(linear: Linear) -> Float64Array:
         part = weight[block]
         if part.dtype.itemsize < 4:
             part = part.astype(np.float32)
+        if inner is not None:
+            part = part * inner[_within(block, inner.shape)]
         here = _within(block, factor.shape)
         high = part.max(axis=axes, keepdims=True, initial=0)
         low = part.min(axis=axes, keepdims=True, initial=0)
@@ -127,6 +163,7 @@ class StoredWeight:
     def __init__(self, linear: Linear, layer: Layer) -> None:
         self._weight: Array = linear.weight.array
         self._factor = _spread(linear.weight_factor(layer.out), self._weight.ndim)
+        self._inner = _inner_factor(linear, layer)
         self._channels = _spread(channels_of(linear), self._weight.ndim).astype(np.int64)
         self.dtype = dtype_of(linear.weight)
         self.shape = self._weight.shape
@@ -164,9 +201,8 @@ class StoredWeight:
         needed = self._needed_subnormals()
         zeroed = kept = 0
         for block in blocks(self.shape):
-            part = self._weight[block]
             here = _within(block, self._factor.shape)
-            exact = np.multiply(part, self._factor[here], dtype=np.float64)
+            exact = self._exact(block)
             stored = rounded(exact, self.dtype)
             clean, count = flushed(stored, exact)
             if count and needed is not None:
@@ -179,6 +215,14 @@ class StoredWeight:
             little = np.ascontiguousarray(clean, dtype=self.dtype.newbyteorder("<"))
             yield little.reshape(-1).view(np.uint8).data
         self._counts = (zeroed, kept)
+
+    def _exact(self, block: _Slices) -> Float64Array:
+        """A block of the weight in float64, multiplied and not rounded."""
+        factor = self._factor[_within(block, self._factor.shape)]
+        exact = np.multiply(self._weight[block], factor, dtype=np.float64)
+        if self._inner is not None:
+            exact = exact * self._inner[_within(block, self._inner.shape)]
+        return exact
 
     def _needed_subnormals(self) -> Array | None:
         """Where zero would be another function: only float16 has subnormals that matter.
@@ -193,7 +237,7 @@ class StoredWeight:
         tiny = smallest_normal(self.dtype)
         for block in blocks(self.shape):
             here = _within(block, self._factor.shape)
-            exact = np.abs(np.multiply(self._weight[block], self._factor[here], dtype=np.float64))
+            exact = np.abs(self._exact(block))
             whole[here] += exact.sum(axis=axes, keepdims=True)
             lost[here] += np.where(exact < tiny, exact, 0.0).sum(axis=axes, keepdims=True)
         channels = self._channels
@@ -234,7 +278,7 @@ def _spread(factor: Float64Array, rank: int) -> Float64Array:
     return factor.reshape(*[1] * (rank - factor.ndim), *factor.shape)
 
 
-def _shared_axes(factor: Float64Array) -> tuple[int, ...]:
+def _shared_axes(factor: Array) -> tuple[int, ...]:
     """The axes of the weight along which a factor is the same."""
     return tuple(axis for axis, size in enumerate(factor.shape) if size == 1)
 

@@ -8,10 +8,9 @@ import onnx
 
 from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.edits import Edits
-from bnfold.onnxgraph.expressions import is_read_by_value
 from bnfold.onnxgraph.graph import Node, Path, Scope, Tensor
 from bnfold.onnxgraph.index import Index
-from bnfold.onnxgraph.ranges import Computed
+from bnfold.onnxgraph.ranges import Computed, Piece
 from bnfold.onnxgraph.rewrite import MAIN, NewTensor, Rewrite, without_data
 from bnfold.onnxgraph.wire import (
     ATTRIBUTE_TENSOR,
@@ -41,40 +40,55 @@ class Surgery:
         self._index = index
         self._constants_as_nodes = index.document.proto.ir_version < 4
         self._names = index.names()
+        self._numbers: dict[str, int] = {}
         self._reads: dict[Tensor, int] = {}
         self._unread: list[Tensor] = []
         self._deleted: set[Node] = set()
         self._vanished: dict[Scope, set[str]] = defaultdict(set)
-        self._moved: dict[Tensor, Tensor] = {}
+        self._renamed: dict[Scope, dict[str, str]] = defaultdict(dict)
 
     def finish(self) -> Rewrite:
         """Remove what the edits orphaned, and every mention of tensors that are gone."""
         self._sweep()
-        for old, new in self._moved.items():
-            self._rewire(old, new)
         for scope, names in self._vanished.items():
             self._forget(scope, names)
         return self.rewrite
 
-    def replace(self, node: Node, proto: onnx.NodeProto) -> None:
-        """Put another node in the place of one."""
-        fields = delimited(GRAPH_NODE, [proto.SerializeToString()])
+    def replace(self, node: Node, *protos: onnx.NodeProto) -> None:
+        """Put other nodes in the place of one."""
+        fields: list[Piece] = []
+        for proto in protos:
+            fields += delimited(GRAPH_NODE, [proto.SerializeToString()])
+        self.nodes_removed -= len(protos) - 1
         self._graph(node.scope).replaced[(GRAPH_NODE, node.position)] = fields
 
-    def delete(self, node: Node) -> None:
-        """Delete a node, and sooner or later what only it read."""
+    def delete(self, node: Node, *, but: Tensor | None = None) -> None:
+        """Delete a node, and sooner or later what only it read, save for one tensor."""
         self._deleted.add(node)
         self.nodes_removed += 1
         self._graph(node.scope).replaced[(GRAPH_NODE, node.position)] = []
         for tensor in node.inputs:
-            if tensor is not None:
+            if tensor is not None and tensor is not but:
                 self.unread_once(tensor)
 
-    def vanish(self, tensor: Tensor, instead: Tensor | None = None) -> None:
-        """Note that a tensor is gone; ``instead`` has its type and shape, and takes its place."""
+    def is_deleted(self, node: Node) -> bool:
+        """Whether a node is gone."""
+        return node in self._deleted
+
+    def vanish(self, tensor: Tensor, *, renamed: str = "") -> None:
+        """Note that nothing has the name of a tensor any more, or that it has another name now."""
         self._vanished[tensor.scope].add(tensor.name)
-        if instead is not None:
-            self._moved[tensor] = instead
+        if renamed:
+            self._renamed[tensor.scope][tensor.name] = renamed
+
+    def fresh(self, wish: str) -> str:
+        """A name that no tensor has: the wish, or the wish with a number."""
+        name, number = wish, self._numbers.get(wish, 1)
+        while name in self._names:
+            name, number = f"{wish}_{number}", number + 1
+        self._names.add(name)
+        self._numbers[wish] = number
+        return name
 
     def unread_once(self, tensor: Tensor) -> None:
         """Note that a node reads a tensor once less."""
@@ -106,18 +120,11 @@ class Surgery:
             proto = without_data(known.stored, self._index.document.tensors.mark)
             tensors.append(NewTensor(proto, [data], path=_stored_path(known.tensor)))
             return known.tensor.name
-        name = self._fresh(wish)
+        name = self.fresh(wish)
         proto = onnx.TensorProto(name=name, data_type=element_type, dims=shape)
         graph = (*MAIN, *scope.path)
         tensors.append(NewTensor(proto, [data], graph=graph, as_node=self._constants_as_nodes))
         self.nodes_removed -= self._constants_as_nodes
-        return name
-
-    def _fresh(self, wish: str) -> str:
-        name, number = wish, 1
-        while name in self._names:
-            name, number = f"{wish}_{number}", number + 1
-        self._names.add(name)
         return name
 
     def _graph(self, scope: Scope) -> Edits:
@@ -147,18 +154,6 @@ class Surgery:
             for t in node.outputs
         )
 
-    def _rewire(self, old: Tensor, new: Tensor) -> None:
-        """Let nodes that read only the type or the shape of a tensor read those of another."""
-        for node in dict.fromkeys(old.readers):
-            if node in self._deleted or is_read_by_value(old, node):
-                continue
-            proto = onnx.NodeProto()
-            proto.CopyFrom(node.proto)
-            for at, tensor in enumerate(node.inputs):
-                if tensor is old:
-                    proto.input[at] = new.name
-            self.replace(node, proto)
-
     def _delete_initializer(self, tensor: Tensor) -> None:
         if tensor.initializer is None or (tensor.scope.parent is not None and tensor.is_input):
             return
@@ -170,12 +165,21 @@ class Surgery:
                 if value.name == tensor.name:
                     graph.replaced[(GRAPH_INPUT, at)] = []
 
+    def _under_new_name(self, scope: Scope, value: onnx.ValueInfoProto) -> list[Piece]:
+        name = self._renamed[scope].get(value.name)
+        if name is None:
+            return []
+        copy = onnx.ValueInfoProto()
+        copy.CopyFrom(value)
+        copy.name = name
+        return delimited(GRAPH_VALUE_INFO, [copy.SerializeToString()])
+
     def _forget(self, scope: Scope, names: set[str]) -> None:
         """Remove the types and annotations of tensors that are gone."""
         graph = self._graph(scope)
         for at, value in enumerate(scope.graph.value_info):
             if value.name in names:
-                graph.replaced[(GRAPH_VALUE_INFO, at)] = []
+                graph.replaced[(GRAPH_VALUE_INFO, at)] = self._under_new_name(scope, value)
         for at, annotation in enumerate(scope.graph.quantization_annotation):
             if annotation.tensor_name in names:
                 graph.replaced[(GRAPH_QUANTIZATION, at)] = []
@@ -186,7 +190,7 @@ def _is_only_for(known: Known, users: list[Node]) -> bool:
     tensor = known.tensor
     if known.stored is None or tensor.is_output or tensor.is_pinned:
         return False
-    return Counter(tensor.readers) == Counter(users)
+    return len(tensor.readers) == len(users) and Counter(tensor.readers) == Counter(users)
 
 
 def _stored_path(tensor: Tensor) -> Path:

@@ -1,0 +1,193 @@
+"""Push a norm forward: from its data towards all linear operators that read its output."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from bnfold.algebra.affine import Affine
+from bnfold.algebra.spread import Spread
+from bnfold.folding.find import Step, value_readers
+from bnfold.folding.fitting import composed, fitted
+from bnfold.folding.reach import Reach
+from bnfold.folding.reasons import Refused
+from bnfold.folding.route import Route, Sink
+from bnfold.folding.rules.border import Border, bordered
+from bnfold.folding.rules.reading import Inward, Linear
+from bnfold.folding.rules.sizes import LARGEST
+from bnfold.folding.survey import article
+from bnfold.onnxgraph.graph import Node, Tensor
+
+
+def push_forward_route(reach: Reach, first: Step) -> Route | Refused:
+    """The way forward of a step and of every step that it meets, or why there is none.
+
+    Args:
+        reach: the graph.
+        first: the step whose data keeps its values.
+    """
+    return _Walk(reach).run(first)
+
+
+class _Walk:
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._survey = reach.survey
+        self._route = Route("forward")
+        self._heap: list[tuple[int, Node]] = []
+        self._owed: dict[Node, dict[int, Spread]] = {}
+
+    def run(self, first: Step) -> Route | Refused:
+        """Walk until every reader has taken up its part."""
+        why = self._take_step(first, Spread.identity())
+        visited = 0
+        while why is None and self._heap:
+            node = heappop(self._heap)[1]
+            visited += 1
+            why = self._survey.why_too_far(visited, node) or self._visit(node, self._owed[node])
+        return self._route if why is None else why
+
+    def _owe(self, tensor: Tensor, spread: Spread) -> Refused | None:
+        """Note that the readers of a tensor will read it without ``spread``."""
+        why = self._reach.grounded(tensor)
+        if why is not None:
+            return why
+        if spread.scale.size > LARGEST:
+            return Refused(
+                "expression-too-large", f"the map on {tensor.name} has {spread.shape} values"
+            )
+        for node in value_readers(tensor):
+            owed = self._owed.get(node)
+            if owed is None:
+                owed = self._owed[node] = {}
+                heappush(self._heap, (self._survey.order(node), node))
+            for slot, read in enumerate(node.inputs):
+                if read is tensor:
+                    owed[slot] = spread
+        return None
+
+    def _visit(self, node: Node, owed: dict[int, Spread]) -> Refused | None:
+        survey = self._survey
+        if node in survey.gone:
+            return Refused("not-through", f"{node.label} folds in the other direction")
+        if survey.is_linear(node):
+            return self._take_up(node, owed)
+        step = survey.step_of.get(node)
+        if step is not None:
+            if len(owed) > 1 or node.input(next(iter(owed))) is not step.data:
+                return Refused("not-through", f"{node.label} reads the norm in more than one place")
+            return self._take_step(step, next(iter(owed.values())))
+        return self._cross(node, owed)
+
+    def _take_step(self, step: Step, owed: Spread) -> Refused | None:
+        read = self._survey.spread(step)
+        if isinstance(read, Refused):
+            return read
+        spread = composed(owed, read, step)
+        if isinstance(spread, Refused):
+            return spread
+        why = self._survey.why_larger(step, read)
+        if why is not None:
+            return why
+        self._route.steps.append(step)
+        assert step.output is not None
+        self._route.instead[step.output] = step.data
+        if spread.is_identity:
+            return self._require_unnamed(step.output)
+        return self._owe(step.output, spread)
+
+    def _require_unnamed(self, tensor: Tensor) -> Refused | None:
+        """Why a tensor cannot go, though its values stay: others know it by its name."""
+        readers = value_readers(tensor)
+        if tensor.is_output or tensor.is_pinned:
+            return Refused("graph-output", f"{tensor.name} is an output of the graph")
+        if readers and readers[0].scope is not tensor.scope:
+            return Refused(
+                "subgraph-reader",
+                f"{tensor.name} is read by {readers[0].label} inside {readers[0].scope.where}",
+            )
+        return None
+
+    def _cross(self, node: Node, owed: dict[int, Spread]) -> Refused | None:
+        rule = self._survey.through(node)
+        if rule is None:
+            return Refused(
+                "not-through", f"{node.label} is {article(node.op_type)}, no linear operator"
+            )
+        allowed = range(len(node.inputs)) if rule.data is None else rule.data
+        if not set(owed) <= set(allowed):
+            return Refused("not-through", f"{node.label} reads the norm as a parameter")
+        found = rule.forward(node, owed, self._survey.context)
+        if isinstance(found, Refused):
+            return found
+        made, data = node.outputs[0], node.input(0)
+        if rule.gives_input:
+            assert made is not None
+            assert data is not None
+            self._route.passed.append(node)
+            self._route.instead[made] = data
+            return self._owe(made, found[0])
+        self._route.crossed.append(node)
+        for slot, spread in found.items():
+            tensor = node.outputs[slot]
+            if tensor is None or spread.is_identity:
+                continue
+            self._route.changed.append(tensor)
+            why = self._owe(tensor, spread)
+            if why is not None:
+                return why
+        return None
+
+    def _take_up(self, node: Node, owed: dict[int, Spread]) -> Refused | None:
+        linear = self._survey.linear(node)
+        if isinstance(linear, Refused):
+            return linear
+        inward = linear.inward
+        if isinstance(inward, Refused):
+            return inward
+        if inward is None or set(owed) != {inward.at}:
+            return Refused(
+                "not-through",
+                f"{node.label} ({node.op_type}) has no weights that could take up its input's norm",
+            )
+        affine = self._fitted(linear, inward, owed[inward.at])
+        if isinstance(affine, Refused):
+            return affine
+        border: Border | None = None
+        if affine.shift.any() and inward.uneven is not None:
+            border = bordered(linear, affine, len(self._route.steps), self._survey.context)
+            if border is None:
+                return inward.uneven
+        back = self._add_behind(linear) if linear.shift == "add" and affine.shift.any() else None
+        if back is not None:
+            assert back.output is not None
+            self._route.instead[back.data] = back.output
+        self._route.sinks.append(Sink(linear, affine, back, border))
+        return None
+
+    def _fitted(self, linear: Linear, inward: Inward, spread: Spread) -> Affine | Refused:
+        name = self._survey.norm_of[self._route.steps[0]].name
+        data = linear.node.input(inward.at)
+        assert data is not None
+        where = "the input channels of"
+        rank = None
+        if inward.axis >= 0 or len(spread.shape) > -inward.axis:
+            rank = inward.rank()
+        return fitted(spread, linear, inward.axis, rank, inward.channels, name, data, where)
+
+    def _add_behind(self, linear: Linear) -> Step | None:
+        """The Add or Sub right behind an operator without a bias, if it can be its bias."""
+        made = linear.node.outputs[0]
+        readers = value_readers(made) if made is not None else []
+        if made is None or len(readers) != 1 or made.is_output or made.is_pinned:
+            return None
+        step = self._survey.step_of.get(readers[0])
+        if step is None or step.data is not made or readers[0] in self._survey.gone:
+            return None
+        spread = self._survey.spread(step)
+        if isinstance(spread, Refused) or not spread.has_no_scale:
+            return None
+        name, where = step.node.label, "the output channels of"
+        rank = linear.rank() if len(spread.shape) > -linear.axis else None
+        channels = linear.layer.channels
+        found = fitted(spread, linear, linear.axis, rank, channels, name, made, where)
+        return None if isinstance(found, Refused) else step

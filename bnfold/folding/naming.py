@@ -1,0 +1,75 @@
+"""Names after a fold: a name that stays means what it meant before.
+
+A tensor that goes leaves its place to the one that has its values from now on. A tensor that
+carries other values than before gets another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import onnx
+
+from bnfold.folding.find import Step
+from bnfold.folding.route import Route
+from bnfold.folding.surgery import Surgery
+from bnfold.onnxgraph.graph import Node, Tensor
+
+
+class Names:
+    """The names of the tensors that some folds touch.
+
+    Args:
+        hosts: operators without a bias -> the step that stays behind them as an Add.
+    """
+
+    def __init__(
+        self, folds: Sequence[Route], hosts: Mapping[Node, Step], surgery: Surgery
+    ) -> None:
+        self._surgery = surgery
+        self._instead: dict[Tensor, Tensor] = {}
+        self._names: dict[Tensor, str] = {}
+        self._touched: dict[Tensor, None] = {}
+        for fold in folds:
+            self._instead.update(fold.instead)
+        for node in hosts:
+            # The operator and its host are two nodes, so the tensor between them stays.
+            made = node.outputs[0]
+            assert made is not None
+            self._instead.pop(made, None)
+        for fold in folds:
+            self._touched.update(dict.fromkeys((*fold.instead, *fold.changed)))
+            for tensor in fold.changed:
+                if tensor not in self._instead and tensor not in self._names:
+                    self._names[tensor] = surgery.fresh(f"{tensor.name}_folded")
+        for step in hosts.values():
+            if step.output is not None:
+                self._touched[step.output] = None
+
+    def of(self, tensor: Tensor) -> str:
+        """The name of what has a tensor's values, or stands in its place, from now on."""
+        while tensor in self._instead:
+            tensor = self._instead[tensor]
+        return self._names.get(tensor, tensor.name)
+
+    def changed(self) -> Iterator[tuple[Node, onnx.NodeProto]]:
+        """Every node that names another tensor than before."""
+        nodes: dict[Node, onnx.NodeProto] = {}
+        for tensor in self._touched:
+            name = self.of(tensor)
+            if name == tensor.name:
+                continue
+            is_new = name == self._names.get(tensor)
+            self._surgery.vanish(tensor, renamed=name if is_new else "")
+            around = [tensor.producer] if tensor.producer is not None else []
+            for node in (*around, *tensor.readers):
+                if node not in nodes:
+                    nodes[node] = onnx.NodeProto()
+                    nodes[node].CopyFrom(node.proto)
+                for at, read in enumerate(node.inputs):
+                    if read is tensor:
+                        nodes[node].input[at] = name
+                for at, made in enumerate(node.outputs):
+                    if made is tensor:
+                        nodes[node].output[at] = name
+        yield from nodes.items()
