@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bnfold import reference
     from bnfold.algebra.affine import Affine
-    from bnfold.api import FoldResult, check, explain, fold, save, verify
+    from bnfold.api import check, explain, fold, save, verify
     from bnfold.checking.outcome import VerifyReport
     from bnfold.errors import (
         BnfoldError,
@@ -21,21 +21,33 @@ if TYPE_CHECKING:
         UsageError,
         VerificationError,
     )
-    from bnfold.folding.outcome import Folded, Kept, RegionsChecked, Report
+    from bnfold.folding.outcome import (
+        CopiedOperator,
+        Folded,
+        Kept,
+        MergedBlock,
+        RegionsChecked,
+        Report,
+        UnmergedBlock,
+    )
     from bnfold.folding.verdict import Verdict
+    from bnfold.result import FoldResult
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Affine",
     "BnfoldError",
+    "CopiedOperator",
     "FileError",
     "FoldResult",
     "Folded",
     "Kept",
+    "MergedBlock",
     "ModelError",
     "RegionsChecked",
     "Report",
+    "UnmergedBlock",
     "UsageError",
     "Verdict",
     "VerificationError",
@@ -52,13 +64,16 @@ __all__ = [
 _HOME = {
     "Affine": "bnfold.algebra.affine",
     "BnfoldError": "bnfold.errors",
+    "CopiedOperator": "bnfold.folding.outcome",
     "FileError": "bnfold.errors",
-    "FoldResult": "bnfold.api",
+    "FoldResult": "bnfold.result",
     "Folded": "bnfold.folding.outcome",
     "Kept": "bnfold.folding.outcome",
+    "MergedBlock": "bnfold.folding.outcome",
     "ModelError": "bnfold.errors",
     "RegionsChecked": "bnfold.folding.outcome",
     "Report": "bnfold.folding.outcome",
+    "UnmergedBlock": "bnfold.folding.outcome",
     "UsageError": "bnfold.errors",
     "Verdict": "bnfold.folding.verdict",
     "VerificationError": "bnfold.errors",

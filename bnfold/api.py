@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,87 +12,19 @@ import onnx
 
 from bnfold.checking.outcome import MULTIPLE, VerifyReport
 from bnfold.errors import UsageError
-from bnfold.folding.apply import Applied, apply
+from bnfold.folding.branches.merge import merge_branches as merge_all
+from bnfold.folding.duplicate import duplicated
 from bnfold.folding.find import Selection
 from bnfold.folding.inline import Analysis, analysed
-from bnfold.folding.outcome import RegionsChecked, Report
-from bnfold.folding.plan import plan
-from bnfold.folding.summary import summarised
+from bnfold.folding.outcome import Report
+from bnfold.folding.plan import Plan, plan
 from bnfold.folding.verdict import Verdict, judged
 from bnfold.onnxgraph import deliver
-from bnfold.onnxgraph.load import Document, load
+from bnfold.onnxgraph.index import Index
+from bnfold.onnxgraph.load import load
 from bnfold.onnxgraph.output import Form
 from bnfold.onnxgraph.rewrite import Rewrite
-
-StrPath = str | os.PathLike[str]
-
-
-class FoldResult:
-    """A folded model that is not written yet.
-
-    Attributes:
-        analysis: the model with its plan.
-        stale: after ``save``, the data files of a replaced model that it did not remove.
-    """
-
-    def __init__(self, document: Document, analysis: Analysis, *, verify: bool = True) -> None:
-        self.analysis = analysis
-        self._original = document
-        self._document = analysis.document
-        self._applied: Applied = apply(analysis.index, analysis.plan.folds)
-        self._checked: RegionsChecked | None = None
-        if verify:
-            # The evaluator takes a while to import, and explaining needs none.
-            from bnfold.checking.regions import check_regions
-
-            self._checked = check_regions(analysis, self._applied)
-        self._bytes_after: int | None = None
-        self.stale: tuple[Path, ...] = ()
-
-    @cached_property
-    def model(self) -> onnx.ModelProto:
-        """The folded model in memory; the argument of ``fold`` is not changed.
-
-        External data is read into it, where its folder is known.
-        """
-        return deliver.parsed(self._document, self.rewrite)
-
-    @property
-    def rewrite(self) -> Rewrite:
-        """Everything that changes in the model."""
-        return self._applied.rewrite
-
-    @cached_property
-    def report(self) -> Report:
-        """What was folded into what, and why each other norm stays."""
-        report = summarised(self._original, self.analysis, self._applied, self._bytes_after)
-        return replace(report, checked=self._checked)
-
-    def verify(self, **options: Any) -> VerifyReport:
-        """Whether the folded model is the same function as the original one, as a whole.
-
-        Takes the options of ``bnfold.verify``, raises what it raises, and holds both models in
-        memory.
-        """
-        original = deliver.parsed(self._original, Rewrite())
-        options.setdefault("name", (self._original.name, f"{self._original.name} folded"))
-        return verify(original, self.model, **options)
-
-    def save(self, path: StrPath, *, form: Form = "keep") -> None:
-        """Write the folded model; see ``bnfold.save``."""
-        target = Path(path)
-        delivered = deliver.save(self._document, self.rewrite, target, form)
-        self._bytes_after, self.stale = delivered.size, delivered.stale
-        self.__dict__.pop("report", None)
-
-    def write(self, stream: Any, *, form: Form = "keep") -> None:
-        """Write the folded model to an open binary stream.
-
-        Raises:
-            UsageError: the model has external data, and ``form`` is not ``embed``.
-        """
-        self._bytes_after = deliver.write(self._document, self.rewrite, stream, form)
-        self.__dict__.pop("report", None)
+from bnfold.result import FoldResult, StrPath
 
 
 def fold(
@@ -105,6 +33,8 @@ def fold(
     only: Iterable[str] = (),
     skip: Iterable[str] = (),
     assume_inference: bool = False,
+    merge_branches: bool = False,
+    duplicate: bool = False,
     verify: bool = True,
     name: str | None = None,
     base_dir: StrPath | None = None,
@@ -117,6 +47,10 @@ def fold(
         only: shell patterns of node names; if there are any, other norms stay.
         skip: shell patterns of node names; norms that match stay.
         assume_inference: read training-mode norms as inference, with their running statistics.
+        merge_branches: first turn each sum of parallel branches that is one convolution into one
+            Conv, as in RepVGG and MobileOne; this changes the graph more than a fold.
+        duplicate: where a norm stays only because others need the values before it, too, fold it
+            into a copy of the operator that makes them, if that is cheap to compute twice.
         verify: compare each fold on both sides, in float64, before the result is returned.
         name: what the report calls the model; its path by default.
         base_dir: the folder of external data; that of the path by default.
@@ -136,11 +70,22 @@ def fold(
     if isinstance(only, str) or isinstance(skip, str):
         raise UsageError("only and skip are lists of patterns, not one string")
     selection = Selection(tuple(only), tuple(skip))
+
+    def decide(index: Index) -> Plan:
+        return plan(index, selection, assume_inference=assume_inference)
+
+    def analyse(index: Index) -> Analysis:
+        found = Analysis(index.document, index, decide(index))
+        if not duplicate:
+            return found
+        return duplicated(found, decide, selection, assume_inference=assume_inference)
+
     with _collection_paused():
-        analysis = analysed(
-            document, lambda index: plan(index, selection, assume_inference=assume_inference)
-        )
-        return FoldResult(document, analysis, verify=verify)
+        merged = None
+        if merge_branches:
+            merged = merge_all(document, selection, assume_inference=assume_inference)
+        analysis = analysed(document if merged is None else merged.document, analyse)
+        return FoldResult(document, analysis, merged=merged, verify=verify)
 
 
 @contextlib.contextmanager
@@ -164,6 +109,8 @@ def explain(
     only: Iterable[str] = (),
     skip: Iterable[str] = (),
     assume_inference: bool = False,
+    merge_branches: bool = False,
+    duplicate: bool = False,
     name: str | None = None,
     base_dir: StrPath | None = None,
 ) -> Report:
@@ -176,6 +123,8 @@ def explain(
         only=only,
         skip=skip,
         assume_inference=assume_inference,
+        merge_branches=merge_branches,
+        duplicate=duplicate,
         verify=False,
         name=name,
         base_dir=base_dir,
@@ -252,29 +201,22 @@ def verify(
             is no onnxruntime.
     """
     # The evaluator takes a while to import, and only this needs it.
-    from bnfold.checking.options import Closeness, Options
+    from bnfold.checking.options import read_options
     from bnfold.checking.verify import verify as verified
 
-    for label, value in (("max_ulp_noise", max_ulp_noise), ("rtol", rtol), ("atol", atol)):
-        if value is not None and not 0 <= value < math.inf:
-            raise UsageError(f"{label} is {value}: it has to be a number, and not negative")
-    if seed < 0 or trials < 0:
-        raise UsageError(f"seed is {seed} and trials is {trials}: they cannot be negative")
-    folder = Path(base_dir) if base_dir is not None else None
-    names = name or (None, None)
-    closeness = None
-    if rtol is not None or atol is not None:
-        closeness = Closeness(rtol or 0.0, atol or 0.0)
-    options = Options(
-        feeds=[feeds] if isinstance(feeds, Mapping) else list(feeds or ()),
-        inputs=dict(inputs or {}),
-        dims=dict(dims or {}),
+    options = read_options(
+        feeds=feeds,
+        inputs=inputs,
+        dims=dims,
         trials=trials,
         seed=seed,
-        multiple=max_ulp_noise,
-        closeness=closeness,
+        max_ulp_noise=max_ulp_noise,
+        rtol=rtol,
+        atol=atol,
         runtime=runtime,
     )
+    folder = Path(base_dir) if base_dir is not None else None
+    names = name or (None, None)
     return verified(
         load(original, name=names[0], folder=folder),
         load(folded, name=names[1], folder=folder),

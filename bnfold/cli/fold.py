@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bnfold.cli.guard import guarded
-from bnfold.cli.options import AssumeInference, Json, Models, Only, Quiet, SaveReport, Skip
+from bnfold.cli.options import (
+    AssumeInference,
+    Duplicate,
+    Json,
+    MergeBranches,
+    Models,
+    Only,
+    Quiet,
+    SaveReport,
+    Skip,
+)
 
 if TYPE_CHECKING:
-    from bnfold.api import FoldResult
     from bnfold.cli.inputs import Input
     from bnfold.folding.outcome import Report
     from bnfold.onnxgraph.output import Form
+    from bnfold.result import FoldResult
 
 
 def fold(
@@ -36,6 +46,8 @@ def fold(
     only: Only = None,
     skip: Skip = None,
     assume_inference: AssumeInference = False,
+    merge_branches: MergeBranches = False,
+    duplicate: Duplicate = False,
     external_data: Annotated[
         bool | None,
         typer.Option(
@@ -75,6 +87,8 @@ def fold(
             tuple(only or ()),
             tuple(skip or ()),
             assume_inference,
+            merge_branches,
+            duplicate,
             {None: "keep", True: "external", False: "embed"}[external_data],  # type: ignore[arg-type]
             makes_folders=output_dir is not None,
             verify=not no_verify,
@@ -105,6 +119,8 @@ class _Task:
     only: tuple[str, ...]
     skip: tuple[str, ...]
     assume_inference: bool
+    merge_branches: bool
+    duplicate: bool
     form: Form
     makes_folders: bool
     verify: bool
@@ -120,6 +136,8 @@ class _Task:
             only=self.only,
             skip=self.skip,
             assume_inference=self.assume_inference,
+            merge_branches=self.merge_branches,
+            duplicate=self.duplicate,
             verify=self.verify,
         )
         if self.verify_model:

@@ -29,6 +29,20 @@ AssumeInference = Annotated[
         "--assume-inference", help="Read training-mode norms as inference; the report says so."
     ),
 ]
+MergeBranches = Annotated[
+    bool,
+    typer.Option(
+        "--merge-branches",
+        help="First merge sums of parallel branches into one Conv each (RepVGG, MobileOne).",
+    ),
+]
+Duplicate = Annotated[
+    bool,
+    typer.Option(
+        "--duplicate",
+        help="Copy a cheap operator for a norm that stays only because others read it, too.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no report.")]
 SaveReport = Annotated[

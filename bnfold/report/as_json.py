@@ -52,6 +52,9 @@ def report_json(report: Report, written: str | None = None) -> dict[str, Any]:
         "flushed": report.flushed,
         "inlined": list(report.inlined),
         "checked": None if report.checked is None else asdict(report.checked),
+        "merged": [asdict(block) for block in report.merged],
+        "unmerged": [asdict(block) for block in report.unmerged],
+        "copied": [asdict(operator) for operator in report.copied],
         "norms": [_norm(norm) for norm in report.norms],
     }
 
@@ -95,4 +98,6 @@ def _numbers(value: Any) -> Any:
 
 
 def _norm(norm: Folded | Kept) -> dict[str, Any]:
-    return {"outcome": "folded" if isinstance(norm, Folded) else "kept", **asdict(norm)}
+    if isinstance(norm, Kept):
+        return {"outcome": "kept", **asdict(norm)}
+    return {"outcome": "folded", **asdict(norm), "route": norm.route}

@@ -11,6 +11,8 @@ from bnfold.report.lines import count, wrapped
 
 MOST_NAMES = 3
 """How many norms of one reason the summary of a fold names."""
+MOST_BLOCKS = 8
+"""How many sums of parallel branches are listed; the JSON report lists all."""
 
 
 def fold_text(report: Report, written: str | None) -> str:
@@ -21,6 +23,7 @@ def fold_text(report: Report, written: str | None) -> str:
     """
     lines = [f"{report.model}: {_headline(report)}"]
     lines += _facts(report)
+    lines += _blocks(report)
     if report.kept:
         lines += ["  stays"]
         for code, norms in _by_code(report.kept).items():
@@ -38,19 +41,19 @@ def fold_text(report: Report, written: str | None) -> str:
 
 
 def explain_text(report: Report) -> str:
-    """Each norm: what it folds into, or why it stays and what to do."""
-    lines = [f"{report.model}: {_headline(report, done=False)}"]
+    """Each norm: its way into what takes it up, or why it stays and what to do."""
+    lines = [f"{report.model}: {_headline(report, done=False)}", *_routes(report)]
     for norm in report.norms:
         place = f" in {norm.graph}" if norm.graph else ""
         chain = f" ({' + '.join(norm.nodes)})" if len(norm.nodes) > 1 else ""
         if isinstance(norm, Folded):
-            text = f"{norm.norm}{chain}{place}: folds into {norm.into} ({norm.operator})"
-            lines += wrapped(text, "  ")
+            lines += wrapped(norm.route, "  ")
+            lines += wrapped(_manner(norm), "      ")
         else:
             lines += wrapped(f"{norm.norm}{chain}{place}: stays ({norm.code})", "  ")
             lines += wrapped(f"{norm.reason}.", "      ")
             lines += wrapped(f"To do: {norm.remedy}", "      ")
-    return "\n".join(lines + _notes(report))
+    return "\n".join([*lines, *_blocks(report, done=False), *_notes(report)])
 
 
 def check_text(verdict: Verdict) -> str:
@@ -63,13 +66,24 @@ def check_text(verdict: Verdict) -> str:
     if verdict.foldable:
         lines.append(f"{report.model}: no: {count(len(verdict.foldable), 'norm')} could be folded")
         for norm in verdict.foldable:
-            lines += wrapped(f"{norm.norm}: folds into {norm.into} ({norm.operator})", "  ")
+            lines += wrapped(norm.route, "  ")
     if verdict.max_left is not None and verdict.left > verdict.max_left:
         lines.append(f"{report.model}: no: {left}, at most {verdict.max_left} allowed")
         for kept in report.kept:
             if kept.kind == "batch-norm":
                 lines += wrapped(f"{kept.norm}: stays ({kept.code}): {kept.reason}", "  ")
     return "\n".join(lines)
+
+
+def _manner(norm: Folded) -> str:
+    """What the route does not say: ``forward, with mul_2 + add_3, in if_1``; '' where nothing."""
+    words = ["forward"] if norm.direction == "forward" else []
+    others = [name for name in norm.nodes if name != norm.norm]
+    if others:
+        words.append(f"with {' + '.join(others)}")
+    if norm.graph:
+        words.append(f"in {norm.graph}")
+    return ", ".join(words)
 
 
 def _headline(report: Report, *, done: bool = True) -> str:
@@ -88,12 +102,26 @@ def _headline(report: Report, *, done: bool = True) -> str:
     return ", ".join(parts)
 
 
+def _routes(report: Report) -> list[str]:
+    """Which ways the norms go; nothing where none of them folds."""
+    ways = Counter(norm.direction for norm in report.folded)
+    if not ways:
+        return []
+    counted = [f"{way} {ways[way]}" for way in ("backward", "forward") if ways[way]]
+    through = sum(bool(norm.through) for norm in report.folded)
+    more = f"; through other operators {through}" if through else ""
+    return [f"  routes     {', '.join(counted)}{more}"]
+
+
 def _facts(report: Report) -> list[str]:
-    into = Counter(norm.operator for norm in report.folded)
-    lines = []
+    into = Counter(norm.operator for norm in report.folded if norm.into)
+    lines = _routes(report)
     if into:
         listed = ", ".join(f"{operator} {number}" for operator, number in into.most_common())
         lines.append(f"  into       {listed}")
+    if report.copied:
+        copies = count(len(report.copied), "operator")
+        lines.append(f"  copied     {copies}, for norms that shared one (--duplicate)")
     lines.append(f"  nodes      {report.nodes_before:,} -> {report.nodes_after:,}")
     lines.append(f"  bytes      {report.bytes_before:,} -> {report.bytes_after:,}")
     flushed = count(report.flushed, "value")
@@ -103,6 +131,32 @@ def _facts(report: Report) -> list[str]:
     elif report.checked.regions:
         folds, most = count(report.checked.regions, "fold"), report.checked.max_ulp
         lines.append(f"  checked    {folds} in float64, largest difference {most:.2f} ulp")
+    if report.checked is not None and report.checked.unchecked:
+        folds = count(report.checked.unchecked, "fold")
+        lines.append(f"  unchecked  {folds}: no data could be made up (see --verify-model)")
+    return lines
+
+
+def _blocks(report: Report, *, done: bool = True) -> list[str]:
+    """Sums of parallel branches: those that became one Conv, and those that stay."""
+    lines: list[str] = []
+    if report.merged:
+        verb = "merged into one Conv each" if done else "would become one Conv each"
+        text = f"branches   {count(len(report.merged), 'sum')} of parallel branches {verb}"
+        lines += wrapped(f"{text}: the graph changes more than by a fold", "  ")
+        for block in report.merged[:MOST_BLOCKS]:
+            kernel = "x".join(str(size) for size in block.kernel)
+            place = f" in {block.graph}" if block.graph else ""
+            lines += wrapped(f"{block.into}{place} ({kernel}): {', '.join(block.branches)}", "    ")
+        if len(report.merged) > MOST_BLOCKS:
+            lines.append(f"    and {len(report.merged) - MOST_BLOCKS} more")
+    if report.unmerged:
+        lines += ["  branches that stay"]
+        for left in report.unmerged[:MOST_BLOCKS]:
+            place = f" in {left.graph}" if left.graph else ""
+            lines += wrapped(f"{left.block}{place}: {left.reason}", "    ")
+        if len(report.unmerged) > MOST_BLOCKS:
+            lines.append(f"    and {len(report.unmerged) - MOST_BLOCKS} more")
     return lines
 
 
@@ -116,7 +170,9 @@ def _notes(report: Report) -> list[str]:
         )
     if report.inlined:
         lines += wrapped(f"note: functions inlined: {', '.join(report.inlined)}", "  ")
-    for note in dict.fromkeys(note for norm in report.folded for note in norm.notes):
+    notes = [note for norm in report.folded for note in norm.notes]
+    notes += [note for block in report.merged for note in block.notes]
+    for note in dict.fromkeys(notes):
         lines += wrapped(f"note: {note}", "  ")
     return lines
 

@@ -1,0 +1,117 @@
+"""A folded model that is not written yet."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from bnfold.checking.outcome import VerifyReport
+from bnfold.folding.apply import Applied, apply
+from bnfold.folding.branches.merge import Merged
+from bnfold.folding.inline import Analysis
+from bnfold.folding.outcome import RegionsChecked, Report
+from bnfold.folding.summary import summarised
+from bnfold.onnxgraph import deliver
+from bnfold.onnxgraph.load import Document, load
+from bnfold.onnxgraph.output import Form
+from bnfold.onnxgraph.rewrite import Rewrite
+
+StrPath = str | os.PathLike[str]
+
+
+class FoldResult:
+    """A folded model that is not written yet.
+
+    Attributes:
+        analysis: the model with its plan.
+        stale: after ``save``, the data files of a replaced model that it did not remove.
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        analysis: Analysis,
+        *,
+        merged: Merged | None = None,
+        verify: bool = True,
+    ) -> None:
+        self.analysis = analysis
+        self._original = document
+        self._document = analysis.document
+        self._merged = merged
+        self._applied: Applied = apply(analysis.index, analysis.plan)
+        self._checked: RegionsChecked | None = None
+        if verify:
+            # The evaluator takes a while to import, and explaining needs none.
+            from bnfold.checking.regions import check_regions
+
+            self._checked = check_regions(analysis, self._applied)
+            if merged is not None:
+                from bnfold.checking.merged import check_merged
+
+                self._checked = self._checked.together(check_merged(merged))
+        self._bytes_after: int | None = None
+        self.stale: tuple[Path, ...] = ()
+
+    @cached_property
+    def model(self) -> onnx.ModelProto:
+        """The folded model in memory; the argument of ``fold`` is not changed.
+
+        External data is read into it, where its folder is known.
+        """
+        return deliver.parsed(self._document, self.rewrite)
+
+    @property
+    def rewrite(self) -> Rewrite:
+        """Everything that changes in the model."""
+        return self._applied.rewrite
+
+    @cached_property
+    def report(self) -> Report:
+        """What was folded into what, and why each other norm stays."""
+        report = summarised(
+            self._original, self.analysis, self._applied, self._bytes_after, self._merged
+        )
+        return replace(report, checked=self._checked)
+
+    def verify(self, **options: Any) -> VerifyReport:
+        """Whether the folded model is the same function as the original one, as a whole.
+
+        Takes the options of ``bnfold.verify``, raises what it raises, and holds both models in
+        memory.
+        """
+        # The evaluator takes a while to import, and only this needs it.
+        from bnfold.checking.options import read_options
+        from bnfold.checking.verify import verify as verified
+
+        names = options.pop("name", None) or (self._original.name, f"{self._original.name} folded")
+        base_dir = options.pop("base_dir", None)
+        folder = Path(base_dir) if base_dir is not None else None
+        read = read_options(**options)
+        original = deliver.parsed(self._original, Rewrite())
+        return verified(
+            load(original, name=names[0], folder=folder),
+            load(self.model, name=names[1], folder=folder),
+            read,
+        )
+
+    def save(self, path: StrPath, *, form: Form = "keep") -> None:
+        """Write the folded model; see ``bnfold.save``."""
+        target = Path(path)
+        delivered = deliver.save(self._document, self.rewrite, target, form)
+        self._bytes_after, self.stale = delivered.size, delivered.stale
+        self.__dict__.pop("report", None)
+
+    def write(self, stream: Any, *, form: Form = "keep") -> None:
+        """Write the folded model to an open binary stream.
+
+        Raises:
+            UsageError: the model has external data, and ``form`` is not ``embed``.
+        """
+        self._bytes_after = deliver.write(self._document, self.rewrite, stream, form)
+        self.__dict__.pop("report", None)
