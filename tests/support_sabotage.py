@@ -10,7 +10,8 @@ import onnx
 import pytest
 
 from bnfold.algebra import affine, layer
-from bnfold.folding import apply, plan, store, surgery
+from bnfold.folding import biases, naming, plan, store, surgery
+from bnfold.onnxgraph.graph import Node
 from tests.support_models import Array
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -70,7 +71,7 @@ def bias_off(values: Callable[[Array], Array]) -> Patch:
         bias, count = right(*arguments)
         return values(bias), count
 
-    return lambda patch: patch.setattr(apply, "stored_bias", wrong)
+    return lambda patch: patch.setattr(biases, "stored_bias", wrong)
 
 
 def node_changed(change: Callable[[onnx.NodeProto], None]) -> Patch:
@@ -105,7 +106,7 @@ def also_alpha(patch: pytest.MonkeyPatch) -> None:
         for attribute in proto.attribute:
             attribute.f = 1.0
 
-    patch.setattr(apply, "_set_beta_to_one", wrong)
+    patch.setattr(biases, "_set_beta_to_one", wrong)
 
 
 def flushes(most: float) -> Patch:
@@ -123,6 +124,16 @@ def factor(module: Any, name: str, wrong: Callable[..., Array]) -> Patch:
 def tiled(scale: Array, in_channels: int, group: int, rank: int) -> Array:
     rows = np.tile(scale.reshape(group, -1), (in_channels // group, 1))
     return rows.reshape(*rows.shape, *[1] * (rank - 2))
+
+
+def forgets(op_type: str) -> Patch:
+    """Leave the old names in nodes of a type."""
+    right = naming.Names.changed
+
+    def wrong(self: naming.Names) -> Iterator[tuple[Node, onnx.NodeProto]]:
+        return (found for found in right(self) if found[0].op_type != op_type)
+
+    return lambda patch: patch.setattr(naming.Names, "changed", wrong)
 
 
 def never(*arguments: Any) -> None:

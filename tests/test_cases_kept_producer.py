@@ -92,7 +92,7 @@ READERS = {
 
 PRODUCERS = {
     "Relu": Row(
-        "producer-not-linear",
+        "not-through",
         ("d", "Relu"),
         graph(f"c = Conv (x, w)  d = Relu (c)  y = {BN} (d, g, b, m, v)"),
     ),
@@ -112,7 +112,7 @@ PRODUCERS = {
         ),
     ),
     "Dropout in training mode": Row(
-        "producer-not-linear",
+        "not-through",
         ("d", "Dropout"),
         graph(
             f"c = Conv (x, w)  d = Dropout (c, r, yes)  y = {BN} (d, g, b, m, v)",
@@ -120,7 +120,7 @@ PRODUCERS = {
         ),
     ),
     "Dropout whose mode is an input": Row(
-        "producer-not-linear",
+        "not-through",
         ("d", "Dropout"),
         graph(
             f"c = Conv (x, w)  d = Dropout (c, r, when)  y = {BN} (d, g, b, m, v)",
@@ -129,7 +129,7 @@ PRODUCERS = {
         ),
     ),
     "Dropout with a mask in use": Row(
-        "producer-not-linear",
+        "not-through",
         ("d", "Dropout"),
         graph(
             f"c = Conv (x, w)  d, mask = Dropout (c)  y = {BN} (d, g, b, m, v)",
@@ -137,7 +137,7 @@ PRODUCERS = {
         ),
     ),
     "Dropout without is_test, opset 6": Row(
-        "producer-not-linear",
+        "not-through",
         ("d", "Dropout"),
         graph(f"c = Conv (x, w)  d = Dropout (c)  y = {BN} <is_test=1> (d, g, b, m, v)"),
         opset=6,
@@ -163,8 +163,8 @@ PRODUCERS = {
         graph(f"u = Mul (w, s)  c = Conv (x, u)  {NORM}", x="float[2,3,6,5] x, float s"),
     ),
     "weight is on the left": Row(
-        "weight-not-constant",
-        ("c", "x"),
+        "axis-mismatch",
+        ("y", "c"),
         matrix(
             "c = MatMul (w, x)  y = BatchNormalization (c, g, b, m, v)",
             x="float[3,4] x",

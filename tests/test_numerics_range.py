@@ -183,7 +183,7 @@ def test_a_product_too_small_for_float64_is_not_made(name: str, small: float, fi
     result = bnfold.fold(model)
     (kept,) = result.report.kept
     assert kept.code == "beyond-dtype"
-    assert "channel 0 of t0 would be multiplied by" in kept.reason
+    assert "would be multiplied by" in kept.reason
     assert "2.22507e-308" in kept.reason
     assert [node.op_type for node in result.model.graph.node] == ["Conv", "Mul", "Relu"]
 

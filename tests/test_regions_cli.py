@@ -12,7 +12,7 @@ from bnfold.checking import regions
 from bnfold.cli.batch import over_all
 from bnfold.cli.inputs import Input, inputs
 from bnfold.errors import ModelError, VerificationError
-from bnfold.folding import apply
+from bnfold.folding import biases
 from tests.support_cases import Case
 from tests.support_regions import run
 from tests.support_sabotage import bias_off
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def broken_gemm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave Gemm's beta as it is, so that it is applied to a bias that has it already."""
-    monkeypatch.setattr(apply, "_set_beta_to_one", lambda proto: None)
+    monkeypatch.setattr(biases, "_set_beta_to_one", lambda proto: None)
 
 
 def norms_in(path: Path) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import bnfold
-from bnfold.folding import apply, store, surgery
+from bnfold.folding import apply, biases, store, surgery
 from bnfold.folding.rules import conv, gemm, matmul
 from tests.support_cases import Case
 from tests.support_models import constant, with_values
@@ -21,6 +21,7 @@ from tests.support_sabotage import (
     bias_off,
     factor,
     flushes,
+    forgets,
     input_becomes,
     never,
     one_weight_off,
@@ -139,7 +140,7 @@ WRONG = {
     ),
     "bias forgotten": Sabotage(bias_off(np.zeros_like), CONV, "bias"),
     "beta applied again": Sabotage(
-        lambda patch: patch.setattr(apply, "_set_beta_to_one", never), GEMM, "bias"
+        lambda patch: patch.setattr(biases, "_set_beta_to_one", never), GEMM, "bias"
     ),
     "alpha becomes one": Sabotage(also_alpha, GEMM, "an attribute of c changes"),
     "the node reads another tensor": Sabotage(input_becomes(1, "bias"), CONV, "the weight becomes"),
@@ -157,14 +158,14 @@ WRONG = {
         name="n",
     ),
     "the shared weight changes for nobody": Sabotage(
-        lambda patch: patch.setattr(apply._Applier, "_store_weight", lambda self, fold: "w"),
+        lambda patch: patch.setattr(apply._Applier, "_store_weight", lambda *_: "w"),
         SHARED,
         "weight",
         name="n",
     ),
     "values that matter become zero": Sabotage(flushes(0.3), CONV, "of 0 in place of"),
     "readers of the shape are forgotten": Sabotage(
-        lambda patch: patch.setattr(surgery.Surgery, "_rewire", never),
+        forgets("Shape"),
         convolution("1,3,9", "4,3,3")
         .replace("y = Batch", "s = Shape (c)  y = Batch")
         .replace("c] y)", "c] y, int64[3] s)"),

@@ -46,17 +46,21 @@ CASES = {
     "torch_unet": Expected(
         12, 0, (41, 29), {("batch-norm", "Conv"): 10, ("batch-norm", "ConvTranspose"): 2}
     ),
-    "torch_mlp": Expected(
-        3,
-        1,
-        (9, 7),
-        {("batch-norm", "Gemm"): 1, ("batch-norm", "MatMul"): 1},
-        {"producer-not-linear": 1},
-    ),
+    "torch_mlp": Expected(3, 0, (9, 6), {("batch-norm", "Gemm"): 2, ("batch-norm", "MatMul"): 1}),
     "torch_dynamo_shared_conv": Expected(3, 0, (34, 31), {("batch-norm", "Conv"): 3}),
     "torch_training_pointnet": Expected(6, 6, (29, 29), kept={"training-mode": 6}),
     "keras_unet": Expected(0, 0, (19, 17), {("constant-chain", "ConvTranspose"): 1}),
-    "paddle_labnet": Expected(5, 0, (75, 45), {("batch-norm", "Conv"): 5}),
+    "paddle_labnet": Expected(
+        5,
+        0,
+        (75, 26),
+        {
+            ("batch-norm", "Conv"): 5,
+            ("constant-chain", "Conv"): 4,
+            ("constant-chain", "MatMul"): 1,
+            ("constant-chain", ""): 1,
+        },
+    ),
 }
 by_name = pytest.mark.parametrize("name", list(CASES))
 

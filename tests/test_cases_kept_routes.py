@@ -1,0 +1,85 @@
+"""Norms that stay because no way through the graph is exact, or none gains anything."""
+
+from __future__ import annotations
+
+import pytest
+
+import bnfold
+from tests.support_kept import ALSO, BN, Row, check_kept, graph
+from tests.support_models import filled, norm_parameters, parsed
+
+KERNEL = ", float[4,4,3,3] u"
+
+
+def behind(nodes: str, more: str = KERNEL, y: str | None = None) -> str:
+    """A norm y of a sigmoid, and what reads it."""
+    head = f"c = Conv (x, w)  s = Sigmoid (c)  y = {BN} (s, g, b, m, v)"
+    return graph(f"{head}  {nodes}", more=more, y=y or "float[i,j,k,l] z")
+
+
+ROUTES = {
+    "a shift before zeros": Row(
+        "zero-padding", ("s", "z"), behind("z = Conv <pads=[1,1,1,1]> (y, u)")
+    ),
+    "a shift before zeros on one side": Row(
+        "zero-padding", ("z",), behind("z = Conv <pads=[0,0,0,1]> (y, u)", ", float[9,4,2,2] u")
+    ),
+    "a shift before SAME": Row(
+        "zero-padding", ("z",), behind('z = Conv <auto_pad="SAME_UPPER"> (y, u)')
+    ),
+    "one reader of two pads": Row(
+        "zero-padding",
+        ("z",),
+        behind("a = Conv (y, u)  z = Conv <pads=[1,1,1,1]> (y, u)", y=ALSO.replace("y", "a") + "z"),
+    ),
+    "a shift before ConvTranspose": Row(
+        "uneven-border", ("z", "ConvTranspose"), behind("z = ConvTranspose (y, u)")
+    ),
+    "a shift before a stack of matrices": Row(
+        "uneven-border",
+        ("z", "stack"),
+        graph(
+            f"s = Sigmoid (x)  y = {BN} (s, g, b, m, v)  z = MatMul (y, u)",
+            x="float[2,4] x",
+            y="float[i,j,k] z",
+            more=", float[3,4,2] u",
+        ),
+    ),
+    "two heads without a bias": Row(
+        "adds-work",
+        ("y", "2 Add"),
+        graph(
+            f"s = Sigmoid (x)  y = {BN} (s, g, b, m, v)  a = MatMul (y, u)  z = MatMul (y, u)",
+            x="float[2,4] x",
+            y="float[i,j] a, float[i,j] z",
+            more=", float[4,3] u",
+        ),
+    ),
+    "a sigmoid between": Row(
+        "producer-not-linear",
+        ("s", "z"),
+        behind("z = Sigmoid (y)", ""),
+    ),
+}
+
+
+@pytest.mark.parametrize("row", ROUTES.values(), ids=ROUTES)
+def test_routes(row: Row) -> None:
+    check_kept(row)
+
+
+BY_THEMSELVES = {"different-norms"}
+"""Codes that two norms get at once, so that no row can hold them."""
+
+
+def test_two_norms_that_differ() -> None:
+    text = graph(
+        f"c = Conv (x, w)  y = {BN} (c, g, b, m, v)  z = {BN} (c, g2, b2, m2, v2)",
+        y=ALSO + "z",
+        more=f", {norm_parameters(4, '2')}",
+    )
+    report = bnfold.fold(filled(parsed(text))).report
+    assert [norm.norm for norm in report.kept] == ["y", "z"]
+    for norm, other in zip(report.kept, ("z", "y"), strict=True):
+        assert norm.code == "different-norms"
+        assert f"also read by {other}" in norm.reason
