@@ -6,20 +6,24 @@ import os
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from bnfold.checking.outcome import VerifyReport
 from bnfold.folding.apply import Applied, apply
-from bnfold.folding.branches.merge import Merged
 from bnfold.folding.inline import Analysis
 from bnfold.folding.outcome import RegionsChecked, Report
 from bnfold.folding.summary import summarised
 from bnfold.onnxgraph import deliver
+from bnfold.onnxgraph.collection import collection_paused
 from bnfold.onnxgraph.load import Document, load
 from bnfold.onnxgraph.output import Form
 from bnfold.onnxgraph.rewrite import Rewrite
+
+if TYPE_CHECKING:
+    from bnfold.folding.branches.merge import Merged
+
 
 StrPath = str | os.PathLike[str]
 
@@ -74,9 +78,10 @@ class FoldResult:
     @cached_property
     def report(self) -> Report:
         """What was folded into what, and why each other norm stays."""
-        report = summarised(
-            self._original, self.analysis, self._applied, self._bytes_after, self._merged
-        )
+        with collection_paused():
+            report = summarised(
+                self._original, self.analysis, self._applied, self._bytes_after, self._merged
+            )
         return replace(report, checked=self._checked)
 
     def verify(self, **options: Any) -> VerifyReport:

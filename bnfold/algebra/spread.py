@@ -27,9 +27,10 @@ class Spread:
     shift: Float64Array
 
     def __post_init__(self) -> None:
-        scale, shift = np.broadcast_arrays(
-            np.asarray(self.scale, dtype=np.float64), np.asarray(self.shift, dtype=np.float64)
-        )
+        scale = np.asarray(self.scale, dtype=np.float64)
+        shift = np.asarray(self.shift, dtype=np.float64)
+        if scale.shape != shift.shape:
+            scale, shift = np.broadcast_arrays(scale, shift)
         object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "shift", shift)
 
@@ -41,7 +42,7 @@ class Spread:
     @classmethod
     def identity(cls) -> Spread:
         """``y = x``."""
-        return cls.one_value(1.0, 0.0)
+        return _IDENTITY
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -138,3 +139,6 @@ class Spread:
         if wide not in ([], [back]):
             return None
         return Affine(self.scale.reshape(-1), self.shift.reshape(-1))
+
+
+_IDENTITY = Spread(np.ones(()), np.zeros(()))

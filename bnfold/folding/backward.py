@@ -156,7 +156,8 @@ class _Walk:
         if isinstance(spread, Refused):
             return spread
         # Where the map is even along an axis, nothing before it will tell how long that axis is.
-        if spread.compressed().shape != spread.shape or spread.is_identity:
+        is_exact = self._survey.norm_of[step].batch_norm is step.node
+        if not is_exact and (spread.compressed().shape != spread.shape or spread.is_identity):
             why = self._survey.why_larger(step, read)
             if why is not None:
                 return why

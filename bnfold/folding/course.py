@@ -51,6 +51,11 @@ class Courses:
     def __init__(self, route: Route) -> None:
         self._route = route
         self._found: dict[Node, Course] = {}
+        self._only: Course | None = None
+        if not route.crossed and not route.operands and len(route.sinks) == 1:
+            # Nothing stands between: most folds.
+            self._only = Course((), tuple(route.sinks))
+            return
         self._steps = {step.node: step for step in route.steps}
         self._gone = set(route.gone)
         self._crossed = set(route.crossed)
@@ -62,6 +67,8 @@ class Courses:
 
     def of(self, norm: Norm) -> Course:
         """The course of one norm of the route."""
+        if self._only is not None:
+            return self._only
         is_back = self._route.direction == "backward"
         node = norm.steps[0].node if is_back else norm.steps[-1].node
         trail = [node]

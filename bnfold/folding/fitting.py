@@ -17,6 +17,9 @@ from bnfold.onnxgraph.graph import Tensor
 
 def composed(first: Spread, second: Spread, step: Step) -> Spread | Refused:
     """``second(first(x))`` as one map, unless float64 cannot hold it."""
+    identity = Spread.identity()
+    if first is identity or second is identity:
+        return second if first is identity else first
     try:
         shape = np.broadcast_shapes(first.shape, second.shape)
     except ValueError:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import onnx
 
 from bnfold.algebra.layer import Layer
 from bnfold.folding.apply import Applied
-from bnfold.folding.branches.merge import Merged
 from bnfold.folding.course import Course, Courses
 from bnfold.folding.find import Norm
 from bnfold.folding.inline import Analysis
@@ -24,6 +24,10 @@ from bnfold.onnxgraph.load import Document
 from bnfold.onnxgraph.output import in_memory
 from bnfold.onnxgraph.ranges import total
 from bnfold.onnxgraph.rewrite import Rewrite
+
+if TYPE_CHECKING:
+    from bnfold.folding.branches.merge import Merged
+
 
 CAST_CROSSED = "a norm crosses a cast between float types: the order of rounding changes"
 """The note on a norm that changes places with a Cast or a CastLike."""

@@ -29,6 +29,12 @@ _SAME_SHAPE = frozenset(
 )
 """Operators whose first output has the shape of their first input."""
 
+_SAME_CHANNELS = frozenset("AveragePool GlobalAveragePool GlobalMaxPool LpPool MaxPool".split())
+"""Operators whose first output has the rank and the first two sizes of their first input."""
+
+_SAME_RANK = frozenset("Pad Resize Slice Transpose Upsample".split())
+"""Operators whose output has as many axes as their first input."""
+
 
 class Types:
     """Looks up tensor types; runs shape inference once, and only if nothing else tells."""
@@ -198,6 +204,7 @@ def _source(tensor: Tensor) -> Tensor:
 
 def _near(tensor: Tensor) -> tuple[Dim, ...] | None:
     """What a linear operator a few steps before a tensor tells of its shape, or None."""
+    kept: int | None = None
     for _ in range(8):
         node = tensor.producer
         if node is None or not node.outputs or node.outputs[0] is not tensor:
@@ -206,22 +213,25 @@ def _near(tensor: Tensor) -> tuple[Dim, ...] | None:
             return None
         # onnxruntime's FusedConv and FusedGemm have the shapes of the plain operators.
         kind, weight = node.op_type.removeprefix("Fused"), node.input(1)
-        if kind in _SAME_SHAPE:
+        if kind in _SAME_SHAPE or kind in _SAME_CHANNELS or kind in _SAME_RANK:
             before = node.input(0)
             if before is None:
                 return None
+            if kind not in _SAME_SHAPE:
+                kept = 2 if kind in _SAME_CHANNELS and kept != 0 else 0
             tensor = before
             continue
         if weight is None or weight.initializer is None:
             return None
         dims = [int(dim) for dim in weight.initializer.dims]
+        sizes: tuple[Dim, ...] | None = None
         if kind == "Conv" and len(dims) > 2:
-            return (None, dims[0], *[None] * (len(dims) - 2))
-        if kind == "ConvTranspose" and len(dims) > 2:
-            return (None, dims[1] * node.integer("group", 1), *[None] * (len(dims) - 2))
-        if kind == "Gemm" and len(dims) == 2:
-            return (None, dims[0 if node.integer("transB", 0) else 1])
-        return None
+            sizes = (None, dims[0], *[None] * (len(dims) - 2))
+        elif kind == "ConvTranspose" and len(dims) > 2:
+            sizes = (None, dims[1] * node.integer("group", 1), *[None] * (len(dims) - 2))
+        elif kind == "Gemm" and len(dims) == 2:
+            sizes = (None, dims[0 if node.integer("transB", 0) else 1])
+        return sizes if sizes is None or kept != 0 else (None,) * len(sizes)
     return None
 
 
