@@ -17,7 +17,7 @@ from bnfold.onnxgraph.index import Index
 
 VISITS = 8
 """Walks visit this many nodes for each node of the model, before they are kept short."""
-SHORT = 32
+SHORT = 16
 """How many nodes a walk that is kept short may visit."""
 
 
