@@ -55,6 +55,18 @@ ROUTES = {
             more=", float[4,3] u",
         ),
     ),
+    "the scale of a LayerNormalization in parts": Row(
+        "written-out-norm",
+        ("y", "n"),
+        graph(
+            "a = ReduceMean <axes=[-1]> (x)  d = Sub (x, a)  p = Mul (d, d)"
+            "  e = ReduceMean <axes=[-1]> (p)  f = Add (e, tiny)  q = Sqrt (f)  n = Div (d, q)"
+            "  y = Mul (n, k)  o = Add (y, l)  z = MatMul (o, u)",
+            x="float[2,7,4] x",
+            y="float[i,j,k] z",
+            more=", float[4] k, float[4] l, float tiny, float[4,3] u",
+        ),
+    ),
     "a sigmoid between": Row(
         "producer-not-linear",
         ("s", "z"),

@@ -14,7 +14,7 @@ from bnfold.folding.route import Route, Sink
 from bnfold.folding.rules.border import Border, bordered
 from bnfold.folding.rules.reading import Inward, Linear
 from bnfold.folding.rules.sizes import LARGEST
-from bnfold.folding.survey import article
+from bnfold.folding.survey import Survey, article
 from bnfold.onnxgraph.graph import Node, Tensor
 
 
@@ -26,6 +26,54 @@ def push_forward_route(reach: Reach, first: Step) -> Route | Refused:
         first: the step whose data keeps its values.
     """
     return _Walk(reach).run(first)
+
+
+def why_left_alone(survey: Survey, route: Route) -> Refused | None:
+    """Why arithmetic does not go forward though it could: runtimes know it as a part of more.
+
+    A BatchNormalization goes, and so does what normalises the input of the model. A lone factor or
+    a lone bias is no norm (the 0.5 of a Gelu), and the scale of a LayerNormalization that is
+    written out node by node belongs to it: without it a runtime fuses neither.
+    """
+    first, name = route.steps[0], survey.norm_of[route.steps[0]].name
+    if not route.sinks or any(step.is_batch_norm for step in route.steps):
+        return None
+    if _comes_from_input(survey, first.data):
+        return None
+    reads = [survey.read(step) for step in route.steps]
+    is_norm = any(not isinstance(read, Refused) and read.is_per_channel for read in reads)
+    if len(route.steps) == 1 and not is_norm:
+        return Refused("adds-work", f"{name} is no norm by itself")
+    maker = first.data.producer
+    if maker is None or maker.op_type not in ("Div", "Mul"):
+        return None
+    for tensor in maker.inputs:
+        before = tensor.producer if tensor is not None else None
+        if before is not None and before.op_type in ("Sqrt", "Reciprocal", "Pow"):
+            return Refused(
+                "written-out-norm",
+                f"{name} belongs to the normalisation that {maker.label} ends, which divides by "
+                "what it computes of its data",
+            )
+    return None
+
+
+def _comes_from_input(survey: Survey, tensor: Tensor) -> bool:
+    """Whether a tensor is an input of the graph, moved or cast at most."""
+    while tensor.producer is not None:
+        node = tensor.producer
+        if node.op_type not in _MOVES or node.domain or node.inputs[0] is None:
+            return False
+        tensor = node.inputs[0]
+    return tensor.is_input
+
+
+_MOVES = frozenset(
+    (
+        "Cast CastLike Dropout Flatten Gather Identity Pad Reshape Resize Slice Split Squeeze "
+        "Transpose Unsqueeze Upsample"
+    ).split()
+)
 
 
 class _Walk:

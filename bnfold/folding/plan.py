@@ -10,7 +10,7 @@ import numpy as np
 from bnfold.algebra.layer import Layer, push_back, push_forward
 from bnfold.folding.backward import push_back_route
 from bnfold.folding.find import Chain, Norm, Selection, Step, find
-from bnfold.folding.forward import push_forward_route
+from bnfold.folding.forward import push_forward_route, why_left_alone
 from bnfold.folding.operands import why_stored_twice
 from bnfold.folding.reach import Reach
 from bnfold.folding.reasons import Refused
@@ -143,6 +143,8 @@ class _Planner:
         found = push_forward_route(self._reach, chain.steps[0])
         if isinstance(found, Refused) or self._may_add(found):
             return False
+        if not set(chain.steps) <= set(found.steps) or why_left_alone(self._survey, found):
+            return False
         return self._accepted(found) is None
 
     def _may_add(self, route: Route) -> bool:
@@ -162,9 +164,9 @@ class _Planner:
             if step.node in survey.gone or isinstance(survey.read(step), Refused):
                 continue
             found = push_forward_route(self._reach, step)
-            refused = self._accepted(found) if isinstance(found, Route) else found
-            if refused is None:
-                continue
+            refused = found if isinstance(found, Refused) else why_left_alone(survey, found)
+            if refused is None and isinstance(found, Route):
+                refused = self._accepted(found)
             first = first or refused
             if step.output is not None and self._reach.grounded(step.output) is not None:
                 break
@@ -307,7 +309,7 @@ class _Planner:
 SPECIFIC = frozenset(
     (
         "adds-work beyond-dtype quantised-activation quantised-bias quantised-weight "
-        "uneven-border zero-padding"
+        "uneven-border written-out-norm zero-padding"
     ).split()
 )
 """Reasons against a way forward that say more than that there is no way back."""

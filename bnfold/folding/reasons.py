@@ -137,6 +137,11 @@ REASONS: Final[dict[str, Reason]] = {
         "The operator behind the norm does not bring the norm's shift to every output alike.",
         "Nothing: the shift is no bias of that operator.",
     ),
+    "written-out-norm": Reason(
+        "The arithmetic belongs to a LayerNormalization or the like that is written out node by "
+        "node, which runtimes fuse as a whole.",
+        "Export with opset 17 or newer, which has LayerNormalization.",
+    ),
     "different-norms": Reason(
         "The tensor before the norm is read by several norms that differ.",
         "One operator cannot give several results; pass --duplicate, which copies a cheap one.",
