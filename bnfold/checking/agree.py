@@ -44,7 +44,6 @@ def is_compared(sides: Sides, types: Types) -> bool:
     if not sides.needs:
         return True
     extents = Extents(sides.nodes, sides.boundary, types)
-    tried: list[Shapes] = []
     for shapes in extents.trials():
         feeds = _feeds(sides, shapes, types)
         wanted = {need.before for need in sides.needs}
@@ -54,28 +53,32 @@ def is_compared(sides: Sides, types: Types) -> bool:
             continue
         if any(not value.size for value in before[0].values()):
             continue
-        tried.append(shapes)
         why = _difference(sides, feeds, before)
         if why is None:
             return True
         # What is right for the model's own sizes alone is right.
-        own = extents.own()
-        if own is not None and own not in tried:
-            why = _difference_at(sides, own, types, why)
+        why = _at_own_sizes(sides, extents, shapes, types, why)
         if why is not None:
             raise RegionError(why)
         return True
     return False
 
 
-def _difference_at(sides: Sides, shapes: Shapes, types: Types, otherwise: str) -> str | None:
-    """What differs at other sizes, or what differed before where those cannot be evaluated."""
-    feeds = _feeds(sides, shapes, types)
-    try:
-        before = [sides.before.run(feed, {need.before for need in sides.needs}) for feed in feeds]
-        return _difference(sides, feeds, before)
-    except (ModelError, MemoryError):
-        return otherwise
+def _at_own_sizes(
+    sides: Sides, extents: Extents, tried: Shapes, types: Types, otherwise: str
+) -> str | None:
+    """What differs at the model's own sizes, or at others where those cannot be evaluated."""
+    for shapes in extents.own():
+        if shapes == tried:
+            return otherwise
+        try:
+            feeds = _feeds(sides, shapes, types)
+            wanted = {need.before for need in sides.needs}
+            before = [sides.before.run(feed, wanted) for feed in feeds]
+            return _difference(sides, feeds, before)
+        except (ModelError, MemoryError):
+            continue
+    return otherwise
 
 
 def _difference(
@@ -121,8 +124,8 @@ def _beyond_rounding(
     sizes: Mapping[str, Array] = {}
     with contextlib.suppress(ModelError):
         sizes = sides.before.magnitudes(feed, names)
-    moved = _moved(sides, feed, {need.after for need in needs})
     part = _EPS * (64 + 16 * len(sides.before.nodes) + 4 * _terms(sides))
+    moved = _moved(sides, feed, {need.after for need in needs}, part)
     for need in needs:
         one, other = before[need.before], after[need.after]
         if one.dtype != np.float64:
@@ -144,8 +147,16 @@ def _beyond_rounding(
     return None
 
 
-def _moved(sides: Sides, feed: dict[str, Array], names: set[str]) -> Mapping[str, Array]:
-    """What rounding once can move in the needs: of constants that no operator's claim is about."""
+def _moved(
+    sides: Sides, feed: dict[str, Array], names: set[str], part: float
+) -> Mapping[str, Array]:
+    """What rounding once can move in the needs: of constants that no operator's claim is about.
+
+    What such constants add is rounded as well, where zeros were before.
+
+    Args:
+        part: of the magnitudes on the written side, that float64 may round.
+    """
     halves = {
         name: quanta(np.ascontiguousarray(array).reshape(-1)).reshape(array.shape) / 2
         for name, array in sides.rewritten.items()
@@ -161,7 +172,10 @@ def _moved(sides: Sides, feed: dict[str, Array], names: set[str]) -> Mapping[str
         more = sides.after.magnitudes(feed, names, halves)
     except ModelError:
         return {}
-    return {name: (more[name] - plain[name]) * (1 + 1e-6) for name in names}
+    return {
+        name: (more[name] - plain[name]) * (1 + 1e-6) + part * np.nan_to_num(plain[name])
+        for name in names
+    }
 
 
 def _terms(sides: Sides) -> int:
@@ -185,6 +199,9 @@ def _feeds(sides: Sides, shapes: Shapes, types: Types) -> list[dict[str, Array]]
     for name, tensor in sides.boundary.items():
         shape = shapes[name]
         kind = types.element_type(tensor)
+        if kind not in COMPUTED_FLOATS and tensor.initializer is not None:
+            mixed[name] = sparse[name] = sides.default(tensor)
+            continue
         if kind not in COMPUTED_FLOATS and kind != TensorProto.UNDEFINED:
             mixed[name] = sparse[name] = _whole_numbers(sides, tensor, kind, shape, generator)
             continue

@@ -196,6 +196,9 @@ class Excerpt:
                         spare.constants[copy.input[at]] = found
                         names.add(copy.input[at])
             nodes.append(copy)
+            if node.op_type in _NORMALISERS:
+                made, copy.output[0] = copy.output[0], f"{copy.output[0]}|signed"
+                nodes.append(helper.make_node("Abs", [copy.output[0]], [made]))
 
         def widen(proto: onnx.TensorProto, stored: Array) -> Array:
             values = stored.astype(np.float64)

@@ -17,8 +17,11 @@ _LEAST, _WIDEST, _LARGEST = 3, 7, 1 << 16
 _TRIALS, _IN_ALL = 128, 1 << 27
 """No more trials than this, and no more elements in all of them."""
 _BATCHES = (1, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24)
+_OPENED = (1, 2, 3, 4, 5, 6, 8)
+"""Sizes of axes of which the model says none, where its own others stay."""
 _TWICE = 6
 """Up to so many tensors are tried twice as large as the others."""
+_BY_CHANNEL = frozenset({"BatchNormalization", "InstanceNormalization"})
 _WINDOWS = frozenset({"Conv", "ConvTranspose", "FusedConv"})
 
 
@@ -65,12 +68,18 @@ class Extents:
                     return
                 yield shapes
 
-    def own(self) -> Shapes | None:
-        """The model's own sizes, where it says them all or nearly, else None."""
+    def own(self) -> Iterator[Shapes]:
+        """The model's own sizes, where it says some, and several for those that it does not say."""
         known = [axis.size for axes in self._axes.values() for axis in axes or ()]
         if not any(isinstance(size, int) for size in known):
-            return None
-        return self._shaped(max(self._reach, 8), spread=True, is_own=True)
+            return
+        yield self._shaped(max(self._reach, 8), spread=True, is_own=True)
+        yield from self._opened()
+
+    def _opened(self) -> Iterator[Shapes]:
+        for opened in sorted({*_OPENED, *(size for size in self._needs() if size <= _LARGEST)}):
+            for batch in (1, 2):
+                yield self._shaped(8, spread=True, is_own=True, batch=batch, opened=opened)
 
     def _candidates(self) -> Iterator[Shapes]:
         least = self._reach
@@ -94,11 +103,16 @@ class Extents:
             yield self._shaped(even, spread=True, rank=rank)
         for batch in _BATCHES:
             yield self._shaped(even, spread=True, batch=batch)
+        yield from self._opened()
         yield from self._filled()
+
+    def _needs(self) -> set[int]:
+        """The sizes that products and windows need somewhere."""
+        return {size for node in self._nodes for size in self._weight(node)[-2:]}
 
     def _filled(self) -> Iterator[Shapes]:
         """Two unknown axes of one tensor as factors of what a later product needs of it."""
-        needs = {size for node in self._nodes for size in self._weight(node)[-2:]}
+        needs = self._needs()
         plain = self._shaped(4, spread=True)
         for name, axes in self._axes.items():
             open_axes = [
@@ -126,6 +140,7 @@ class Extents:
         batch: int = 2,
         larger: set[str] | None = None,
         rank: int = 4,
+        opened: int = 0,
     ) -> Shapes:
         """Shapes in which free axes have about one size.
 
@@ -136,6 +151,8 @@ class Extents:
             batch: where the model does not say its size, or says one.
             larger: tensors whose free axes are twice as large.
             rank: where nothing tells how many axes there are.
+            opened: the size of axes of which the model says none, if that is not to follow
+                from the others.
         """
         targets = self._targets(size, spread=spread)
         found: Shapes = {}
@@ -157,7 +174,7 @@ class Extents:
                 elif isinstance(told, int):
                     shape.append(told)
                 else:
-                    shape.append(times * targets[back if spread else -1][0])
+                    shape.append(opened or times * targets[back if spread else -1][0])
             found[name] = tuple(shape)
         return found
 
@@ -266,8 +283,10 @@ class Extents:
             if len(rows) == 2 and rows[0] > 1:
                 needed[1 if turned else 0] = rows[0]
             return 2
-        if node.op_type == "BatchNormalization" and len(weight) == 1:
+        if node.op_type in _BY_CHANNEL and len(weight) == 1:
             needed[1] = weight[0]
+        if node.op_type == "LayerNormalization":
+            needed.update({-at: size for at, size in enumerate(weight[::-1], 1) if size > 1})
         return rank
 
     def _largest_window(self) -> int:

@@ -30,6 +30,10 @@ _CHANGED = {"Conv": (), "ConvTranspose": (), "Gemm": ("beta", "broadcast"), "Mat
 _CROSSED = ("Identity", "Dropout")
 
 
+class NotByChannelError(RegionError):
+    """A step has a value for each element of another axis: equal ones, so the fold may be right."""
+
+
 class Bias(NamedTuple):
     """What the operator adds on both sides, in the shape of its output, and the unit of the new."""
 
@@ -49,6 +53,7 @@ class Region:
         probe: data for the operator.
 
     Raises:
+        NotByChannelError: only a cluster can be compared.
         RegionError: the written side is not what it has to be.
     """
 
@@ -73,6 +78,7 @@ class Region:
         self.probe = Probe(node.proto, self.weight.shape, self._rank)
         self.new = self._new_weight(self._linear.input[1])
         self.before = self._original_steps()
+        self._require_channels()
         self.after: list[Step] = []
         self.units: list[Array] = []
         self._read_written_steps()
@@ -141,6 +147,18 @@ class Region:
         ):
             raise RegionError(f"the weight becomes {name}, of another shape or dtype")
         return found
+
+    def _require_channels(self) -> None:
+        """The steps of the model act on the operator's channels, and on nothing else."""
+        channels = self.probe.spread(np.ones(self.probe.channels)).shape
+        for step in self.before:
+            constant = step.constants[0].shape
+            if step.op_type == "BatchNormalization":
+                constant = (*constant, *[1] * (self._rank - 2))
+            if not _fits_into(constant, channels):
+                raise NotByChannelError(
+                    f"a {step.op_type} of shape {list(constant)} is not by channel"
+                )
 
     def _original_steps(self) -> list[Step]:
         found: list[Step] = []
@@ -219,6 +237,12 @@ class Region:
             fits = stored.ndim <= 2 and stored.shape[-1:] in ((), (1,), (channels,))
         if not fits or stored.dtype != self.weight.dtype:
             raise RegionError(f"the written bias has shape {list(stored.shape)}, or another dtype")
+
+
+def _fits_into(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether one shape is broadcast to another, and not the other way round."""
+    pairs = zip(reversed(shape), reversed(other), strict=False)
+    return len(shape) <= len(other) and all(n in (1, m) for n, m in pairs)
 
 
 def _kept(proto: onnx.NodeProto, changed: tuple[str, ...]) -> list[bytes]:

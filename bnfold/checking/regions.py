@@ -11,7 +11,7 @@ from bnfold.checking.agree import is_compared
 from bnfold.checking.cluster import Cluster, clustered
 from bnfold.checking.compare import largest_difference
 from bnfold.checking.excerpt import Evaluators
-from bnfold.checking.region import Region
+from bnfold.checking.region import NotByChannelError, Region
 from bnfold.checking.sides import Sides
 from bnfold.checking.whole_graph import require_whole
 from bnfold.checking.written import Original, RegionError, Written
@@ -45,9 +45,8 @@ def check_regions(analysis: Analysis, applied: Applied) -> RegionsChecked:
         general = _General(analysis, original, written)
         for cluster in clusters:
             try:
-                if cluster.is_direct:
-                    fold = cluster.folds[0]
-                    region = Region(fold, original, written, analysis.document.opset)
+                region = _region(cluster, analysis, original, written)
+                if region is not None:
                     found = largest_difference(region)
                 else:
                     sides = general.sides(cluster)
@@ -62,6 +61,18 @@ def check_regions(analysis: Analysis, applied: Applied) -> RegionsChecked:
         except RegionError as why:
             raise _failure(plan.folds, why) from None
     return RegionsChecked(len(plan.linears) - unchecked, worst, unchecked)
+
+
+def _region(
+    cluster: Cluster, analysis: Analysis, original: Original, written: Written
+) -> Region | None:
+    """A cluster as one region, or None where that cannot be."""
+    if not cluster.is_direct:
+        return None
+    try:
+        return Region(cluster.folds[0], original, written, analysis.document.opset)
+    except NotByChannelError:
+        return None
 
 
 class _General:

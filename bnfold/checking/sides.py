@@ -38,6 +38,8 @@ _CHANGED = {
     "DequantizeLinear": ("axis",),
 }
 """Attributes that a fold may change; they are evaluated on both sides."""
+_SEQUENCES = frozenset({"SplitToSequence"})
+"""What they make cannot be made up."""
 _FIXED = EVALUATED | {"DequantizeLinear", "QuantizeLinear"}
 
 
@@ -98,6 +100,7 @@ class Sides:
         self._names: dict[Tensor, str] = {}
         self.nodes = list(cluster.nodes)
         self.inside = set(cluster.nodes)
+        self._changing = set(cluster.nodes)
         self._made: dict[tuple[Scope, str], str] = {}
         self._new: dict[NewTensor, str] = {}
         self._sized: dict[Tensor, bool] = {}
@@ -120,7 +123,9 @@ class Sides:
                     continue
                 proto.input[at] = self._name(tensor)
                 maker = tensor.producer
-                if maker is not None and maker not in self.inside and self._is_pulled(tensor):
+                if maker is None or maker in self.inside:
+                    continue
+                if self._is_pulled(tensor) or maker.op_type in _SEQUENCES:
                     self.inside.add(maker)
                     self.nodes.append(maker)
                     waiting.append(maker)
@@ -138,6 +143,10 @@ class Sides:
             return self._original.value(tensor)
         name = self._name(tensor)
         return self.before.run({}, [name])[name]
+
+    def default(self, tensor: Tensor) -> Array:
+        """The values that an input has if nobody gives it others."""
+        return self._original.default(tensor)
 
     def _evaluated(self, name: str, node: Node) -> tuple[Array, Array]:
         """What a name that a node reads will mean, and the unit of each value."""
@@ -271,6 +280,9 @@ class Sides:
         outside = [reader for reader in tensor.readers if reader not in self.inside]
         is_needed = tensor.is_output or tensor.is_pinned
         if not outside and not is_needed:
+            return
+        node = tensor.producer
+        if node is not None and node.op_type in _SEQUENCES and node not in self._changing:
             return
         by_name: dict[str, bool] = {}
         if is_needed:

@@ -57,6 +57,11 @@ class Original:
             self._found[tensor] = found
         return found
 
+    def default(self, tensor: Tensor) -> Array:
+        """The values of an initializer that is an input, too."""
+        assert tensor.initializer is not None
+        return self._index.document.tensors.array(tensor.initializer)
+
     def _computed(self, tensor: Tensor) -> Array:
         """A constant expression, evaluated whole, in the model's own dtypes."""
         from onnx.reference import ReferenceEvaluator

@@ -11,7 +11,7 @@ import onnx
 from bnfold.algebra.layer import Layer
 from bnfold.folding.biases import Biases
 from bnfold.folding.bordering import Around, write_border
-from bnfold.folding.find import Step
+from bnfold.folding.find import Step, value_readers
 from bnfold.folding.naming import Names
 from bnfold.folding.operands import StoredConstant, store_operands
 from bnfold.folding.plan import FoldPlan, Plan
@@ -82,7 +82,8 @@ class _Applier:
                 self._users[_weight_key(linear, layer)].append(node)
         surgery.kept.update(node for fold in plan.folds for node in fold.crossed)
         self._find_hosts()
-        for node, proto in Names(plan.folds, self._hosts, surgery).changed():
+        names = Names(plan.folds, self._hosts, self._unchanged_hosts(), surgery)
+        for node, proto in names.changed():
             self._protos[node] = proto
         for (node, at), name in rescale(plan.linears, plan.layers, surgery).items():
             self._proto(node).input[at] = name
@@ -114,6 +115,8 @@ class _Applier:
 
     def _find_hosts(self) -> None:
         """The nodes that stay as the Add behind an operator that has no bias of its own."""
+        gone = {node for fold in self._plan.folds for node in fold.gone}
+        gone |= {s.back.node for f in self._plan.folds for s in f.sinks if s.back is not None}
         behind: dict[Tensor, Step] = {}
         past: dict[Tensor, Tensor] = {}
         for fold in self._plan.folds:
@@ -129,6 +132,9 @@ class _Applier:
             bias, _ = stored_bias(self._plan.layers[node], dtype_of(linear.weight))
             if not np.any(bias != 0):
                 continue
+            # What else reads it needs the shift too, so it cannot come later.
+            if made is None or made.is_output or not gone.issuperset(value_readers(made)):
+                continue
             line: list[Step] = []
             while made is not None and (made in behind or made in past):
                 if made in past:
@@ -139,6 +145,13 @@ class _Applier:
             if line:
                 adds = [step for step in line if step.node.op_type == "Add"]
                 self._hosts[node] = adds[0] if adds else line[-1]
+
+    def _unchanged_hosts(self) -> set[Node]:
+        """The operators with a host whose own output keeps its values: only the shift changes."""
+        forward = [f for f in self._plan.folds if f.direction == "forward"]
+        changed = {sink.linear.node for fold in forward for sink in fold.sinks}
+        layers = self._plan.layers
+        return {n for n in self._hosts if layers[n].keeps_weight and n not in changed}
 
     def _delete(self) -> None:
         """Remove what goes; a way forward leaves the tensor that its first step reads."""

@@ -145,8 +145,19 @@ class _Walk:
             return self._take_up(node, wanted)
         if step is not None and set(wanted) == {0}:
             self._change(node, wanted)
+            if node in survey.gone:
+                return self._pass_taken(step, wanted[0])
             return self._take_step(step, wanted[0])
         return self._cross(node, wanted)
+
+    def _pass_taken(self, step: Step, wanted: Spread) -> Refused | None:
+        """Go past a step that another way back took along: its map is before it already."""
+        if step not in self._survey.taken_back:
+            return Refused("shared-tensor", f"{step.node.label} goes on another way already")
+        assert step.output is not None
+        self._route.shared.append(step)
+        self._route.instead[step.data] = step.output
+        return self._ask(step.data, wanted, step.node)
 
     def _take_step(self, step: Step, wanted: Spread) -> Refused | None:
         read = self._survey.spread(step)
@@ -163,7 +174,7 @@ class _Walk:
                 return why
         self._route.steps.append(step)
         assert step.output is not None
-        self._route.instead[step.data] = step.output
+        self._replace(step.data, step.output)
         return self._ask(step.data, spread, step.node)
 
     def _cross(self, node: Node, wanted: dict[int, Spread]) -> Refused | None:
@@ -179,12 +190,15 @@ class _Walk:
             found = found[self._choices.get(node, 0)]
         if isinstance(found, Refused):
             return found
-        if rule.gives_input and set(wanted) == {0}:
+        # One that needs nothing of its input ends the walk, and what makes that input is not asked.
+        is_asked = not all(spread.is_identity for spread in found.values())
+        if rule.gives_input and set(wanted) == {0} and is_asked:
             data, made = node.input(0), node.outputs[0]
             assert data is not None
             assert made is not None
             self._route.passed.append(node)
-            self._route.instead[data] = made
+            self._change(node, wanted)
+            self._replace(data, made)
         else:
             self._route.crossed.append(node)
             self._change(node, wanted)
@@ -236,6 +250,16 @@ class _Walk:
             rank = linear.rank()
         where = "the output channels of"
         return fitted(spread, linear, linear.axis, rank, linear.layer.channels, name, made, where)
+
+    def _replace(self, data: Tensor, made: Tensor) -> None:
+        """A tensor goes for one that has its place, or the place of the one before it has both."""
+        instead, last = self._route.instead, data
+        while last in instead:
+            last = instead[last]
+        if last is data:
+            instead[data] = made
+        elif last is not made:
+            instead[made] = last
 
     def _change(self, node: Node, slots: dict[int, Spread]) -> None:
         for slot in slots:

@@ -56,8 +56,8 @@ class Courses:
             # Nothing stands between: most folds.
             self._only = Course((), tuple(route.sinks))
             return
-        self._steps = {step.node: step for step in route.steps}
-        self._gone = set(route.gone)
+        self._steps = {step.node: step for step in (*route.steps, *route.shared)}
+        self._gone = {*route.gone, *self._steps}
         self._crossed = set(route.crossed)
         self._sinks = {sink.linear.node: sink for sink in route.sinks}
         self._operands: dict[Node, list[Operand]] = defaultdict(list)

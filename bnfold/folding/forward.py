@@ -70,7 +70,7 @@ def _comes_from_input(survey: Survey, tensor: Tensor) -> bool:
 
 _MOVES = frozenset(
     (
-        "Cast CastLike Dropout Flatten Gather Identity Pad Reshape Resize Slice Split Squeeze "
+        "Cast CastLike Dropout Flatten Gather Identity Neg Pad Reshape Resize Slice Split Squeeze "
         "Transpose Unsqueeze Upsample"
     ).split()
 )
@@ -83,6 +83,7 @@ class _Walk:
         self._route = Route("forward")
         self._heap: list[tuple[int, Node]] = []
         self._owed: dict[Node, dict[int, Spread]] = {}
+        self._joined: set[Node] = set()
 
     def run(self, first: Step) -> Route | Refused:
         """Walk until every reader has taken up its part."""
@@ -166,7 +167,7 @@ class _Walk:
             return Refused("not-through", f"{node.label} reads the norm as a parameter")
         found = rule.forward(node, owed, self._survey.context)
         if isinstance(found, Refused):
-            return found
+            return self._take_along(node, owed, found)
         made, data = node.outputs[0], node.input(0)
         if rule.gives_input:
             assert made is not None
@@ -182,6 +183,33 @@ class _Walk:
             self._route.changed.append(tensor)
             why = self._owe(tensor, spread)
             if why is not None:
+                return why
+        return None
+
+    def _take_along(self, node: Node, owed: dict[int, Spread], why: Refused) -> Refused | None:
+        """Begin with the norms of the other branches too, and come back to where they join.
+
+        ``s x + t`` and ``s y + u`` go forward through ``x + y`` only together.
+        """
+        survey = self._survey
+        others: list[Step] = []
+        for slot, tensor in enumerate(node.inputs):
+            step = survey.step_of.get(tensor.producer) if tensor and tensor.producer else None
+            if step is None or slot in owed:
+                continue
+            steps = survey.norm_of[step].steps
+            steps = steps[: steps.index(step) + 1]
+            outputs = [one.output for one in steps]
+            if any(one.node in survey.gone or one in self._route.steps for one in steps):
+                continue
+            if all(made is not None and len(value_readers(made)) == 1 for made in outputs):
+                others.append(steps[0])
+        if why.code != "not-through" or node in self._joined or not others:
+            return why
+        self._joined.add(node)
+        heappush(self._heap, (survey.order(node), node))
+        for step in dict.fromkeys(others):
+            if self._take_step(step, Spread.identity()) is not None:
                 return why
         return None
 
@@ -238,4 +266,6 @@ class _Walk:
         rank = linear.rank() if len(spread.shape) > -linear.axis else None
         channels = linear.layer.channels
         found = fitted(spread, linear, linear.axis, rank, channels, name, made, where)
-        return None if isinstance(found, Refused) else step
+        # Equal values along another axis are no bias as they stand.
+        is_by_channel = spread.along(linear.axis, linear.rank()) is not None
+        return step if is_by_channel and not isinstance(found, Refused) else None

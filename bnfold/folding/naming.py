@@ -6,7 +6,7 @@ carries other values than before gets another name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import onnx
 
@@ -21,10 +21,15 @@ class Names:
 
     Args:
         hosts: operators without a bias -> the step that stays behind them as an Add.
+        same: those of them whose own output keeps its values.
     """
 
     def __init__(
-        self, folds: Sequence[Route], hosts: Mapping[Node, Step], surgery: Surgery
+        self,
+        folds: Sequence[Route],
+        hosts: Mapping[Node, Step],
+        same: Collection[Node],
+        surgery: Surgery,
     ) -> None:
         self._surgery = surgery
         self._instead: dict[Tensor, Tensor] = {}
@@ -32,11 +37,15 @@ class Names:
         self._touched: dict[Tensor, None] = {}
         for fold in folds:
             self._instead.update(fold.instead)
+        self._hosts = {node.outputs[0]: step for node, step in hosts.items()}
         for node in hosts:
             # The operator and its host are two nodes, so the tensor between them stays.
             made = node.outputs[0]
             assert made is not None
             self._instead.pop(made, None)
+            self._touched[made] = None
+            if node not in same:
+                self._names[made] = surgery.fresh(f"{made.name}_unbiased")
         for fold in folds:
             self._touched.update(dict.fromkeys((*fold.instead, *fold.changed)))
             for tensor in fold.changed:
@@ -52,15 +61,24 @@ class Names:
             tensor = self._instead[tensor]
         return self._names.get(tensor, tensor.name)
 
+    def _behind(self, tensor: Tensor) -> str:
+        """The name that readers of a tensor read from now on: what its host makes, if it has one.
+
+        The host itself gets its inputs with the bias.
+        """
+        host = self._hosts.get(tensor)
+        return self.of(tensor if host is None or host.output is None else host.output)
+
     def changed(self) -> Iterator[tuple[Node, onnx.NodeProto]]:
         """Every node that names another tensor than before."""
         nodes: dict[Node, onnx.NodeProto] = {}
         for tensor in self._touched:
-            name = self.of(tensor)
-            if name == tensor.name:
+            name, behind = self.of(tensor), self._behind(tensor)
+            if name == behind == tensor.name:
                 continue
-            is_new = name == self._names.get(tensor)
-            self._surgery.vanish(tensor, renamed=name if is_new else "")
+            if name != tensor.name:
+                is_new = name == self._names.get(tensor)
+                self._surgery.vanish(tensor, renamed=name if is_new else "")
             around = [tensor.producer] if tensor.producer is not None else []
             for node in (*around, *tensor.readers):
                 if node not in nodes:
@@ -68,7 +86,7 @@ class Names:
                     nodes[node].CopyFrom(node.proto)
                 for at, read in enumerate(node.inputs):
                     if read is tensor:
-                        nodes[node].input[at] = name
+                        nodes[node].input[at] = behind
                 for at, made in enumerate(node.outputs):
                     if made is tensor:
                         nodes[node].output[at] = name

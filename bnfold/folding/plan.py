@@ -104,8 +104,10 @@ class _Planner:
 
     def run(self) -> Plan:
         # From the last chain on, for a way back takes along every norm that it meets.
-        backward = {chain: self._fold_back(chain) for chain in reversed(self._survey.chains)}
-        forward = {chain: self._fold_forward(chain) for chain in self._survey.chains}
+        order = self._survey.order
+        chains = sorted(self._survey.chains, key=lambda chain: order(chain.steps[0].node))
+        backward = {chain: self._fold_back(chain) for chain in reversed(chains)}
+        forward = {chain: self._fold_forward(chain) for chain in chains}
         for chain in self._survey.chains:
             self._decide(chain, backward[chain], forward[chain])
         self._plan.folds.sort(key=lambda fold: self._survey.order(fold.steps[0].node))
@@ -115,6 +117,7 @@ class _Planner:
         """Fold the longest run of steps, from the first on, that can go back; else why not."""
         survey = self._survey
         count, why = self._readable(chain.steps)
+        own = len(chain.norms()[0].steps)
         if count == 0 or chain.steps[0].node in survey.gone:
             return why
         structural = self._reach.rooted(chain.source)
@@ -129,11 +132,12 @@ class _Planner:
                 if refused is None:
                     return why
                 found = refused
-            why = found
-            if why.code not in RETRIED:
+            # What is said of the first norm is said of all of it.
+            why = found if count >= own or why is None else why
+            if found.code not in RETRIED:
                 break
             # Equal norms of one tensor may be equal in their first steps only.
-            count = 1 if why.code == "shared-tensor" and count > LONG else count - 1
+            count = 1 if found.code == "shared-tensor" and count > LONG else count - 1
         return why
 
     def _goes_forward_instead(self, route: Route, chain: Chain) -> bool:
@@ -168,8 +172,9 @@ class _Planner:
             if refused is None and isinstance(found, Route):
                 refused = self._accepted(found)
             first = first or refused
-            if step.output is not None and self._reach.grounded(step.output) is not None:
-                break
+            why = self._reach.grounded(step.output) if step.output is not None else None
+            if why is not None:
+                return first or why
         return first
 
     def _readable(self, steps: Sequence[Step]) -> tuple[int, Refused | None]:
@@ -214,10 +219,8 @@ class _Planner:
                 self._hosted.add(sink.linear.node)
         self._plan.layers.update(layers)
         self._plan.folds.append(route)
-        backs = [sink.back for sink in route.sinks if sink.back is not None]
-        for step in route.steps:
-            self._fold_of[step] = route
-        self._survey.gone.update(route.gone, (step.node for step in backs))
+        self._fold_of.update(dict.fromkeys(route.steps, route))
+        self._survey.take(route)
         return None
 
     def _why_no_gain(self, route: Route, layers: dict[Node, Layer]) -> Refused | None:

@@ -56,6 +56,7 @@ class Route:
         direction: ``backward`` into what makes their data, ``forward`` into what reads it.
         steps: the arithmetic that goes.
         passed: operators that give what they read and go too, such as Identity.
+        shared: steps of earlier routes back on its way: what they do is done already.
         crossed: operators that stay, and from now on carry other values.
         sinks: the operators that take up the map.
         operands: the constants that take up the map.
@@ -66,6 +67,7 @@ class Route:
     direction: Direction
     steps: list[Step] = field(default_factory=list)
     passed: list[Node] = field(default_factory=list)
+    shared: list[Step] = field(default_factory=list)
     crossed: list[Node] = field(default_factory=list)
     sinks: list[Sink] = field(default_factory=list)
     operands: list[Operand] = field(default_factory=list)

@@ -12,6 +12,12 @@ from bnfold.folding.route import Route
 from bnfold.folding.survey import Survey
 from bnfold.onnxgraph.graph import Node, Tensor
 
+NEAR = 4
+"""A reader is followed through at most so many operators to a norm that is equal there."""
+
+FEW = 16
+"""Readers of a tensor that are more than this are not followed."""
+
 
 class Sharing:
     """The readers of the tensors on a way back.
@@ -79,19 +85,62 @@ class Sharing:
                 "shared-tensor",
                 f"{tensor.name} is named by a quantisation annotation or by training information",
             )
-        blocking = [
-            node
-            for node in others
-            if not (self._joins(node, tensor, spread) or self._is_unaffected(node, tensor, spread))
-        ]
-        return self._shared(tensor, blocking) if blocking else None
+        near = NEAR if len(others) <= FEW else 0
+        for at, node in enumerate(others):
+            if not self._follows(node, tensor, spread, near):
+                # Those after the first need not be asked: one is enough.
+                return self._shared(tensor, spread, others[at:])
+        return None
 
-    def _shared(self, tensor: Tensor, blocking: list[Node]) -> Refused:
-        """The refusal for a tensor that other nodes need as it was."""
+    def _follows(self, node: Node, tensor: Tensor, spread: Spread, near: int) -> bool:
+        """Whether a reader does not mind a map of what it reads, or lets it reach equal norms.
+
+        What it notes in the route counts only where it follows.
+
+        Args:
+            near: at most so many operators stand between the tensor and those norms.
+        """
+        return (
+            self._joins(node, tensor, spread)
+            or self._is_unaffected(node, tensor, spread)
+            or (near > 0 and self._leads_to_equals(node, tensor, spread, near - 1))
+        )
+
+    def _leads_to_equals(self, node: Node, tensor: Tensor, spread: Spread, near: int) -> bool:
+        """Whether equal norms, or readers that do not mind, are all that reads a reader's outputs.
+
+        ``g(f(x)) == f(s x + t)`` for a norm g behind f, where f turns the map s x + t into g.
+        """
+        rule = self._survey.through(node)
+        if rule is None or rule.gives_input or node in self._survey.step_of or rule.data != (0,):
+            return False
+        found = rule.forward(node, {0: spread}, self._survey.context)
+        if node.inputs.count(tensor) != 1 or isinstance(found, Refused):
+            return False
+        self._route.crossed.append(node)
+        for slot, own in found.items():
+            made = node.outputs[slot]
+            if made is None or own.is_identity:
+                continue
+            readers = value_readers(made)
+            if made.is_output or made.is_pinned or any(r.scope is not made.scope for r in readers):
+                return False
+            if len(readers) > FEW:
+                return False
+            if not all(self._follows(reader, made, own, near) for reader in readers):
+                return False
+            if made not in self._route.instead:
+                self._route.changed.append(made)
+        return True
+
+    def _shared(self, tensor: Tensor, spread: Spread, blocking: list[Node]) -> Refused:
+        """The refusal for a tensor that other nodes read, the first of which needs it as it was."""
         more = f" and {len(blocking) - 1} more" if len(blocking) > 1 else ""
         also = f"{tensor.name} is also read by {blocking[0].label}{more}"
         steps = [self._survey.step_of.get(node) for node in blocking]
         norms = [self._survey.norm_of[step].batch_norm for step in steps if step is not None]
+        if norms == blocking and self._equal_steps(blocking[0], tensor, spread):
+            return Refused("graph-output", f"{also}, an equal norm, and both are outputs")
         if norms == blocking:
             return Refused("different-norms", f"{also}, which normalises it differently")
         return Refused("shared-tensor", f"{also}, which needs the values before normalisation")
@@ -138,7 +187,7 @@ class Sharing:
         whole = Spread.identity()
         while step is not None and step.node not in self._survey.gone:
             own = self._survey.spread(step)
-            if isinstance(own, Refused):
+            if isinstance(own, Refused) or self._survey.why_larger(step, own):
                 return []
             after = composed(whole, own, step)
             if isinstance(after, Refused):

@@ -64,6 +64,8 @@ class Surgery:
 
     def delete(self, node: Node, *, but: Tensor | None = None) -> None:
         """Delete a node, and sooner or later what only it read, save for one tensor."""
+        if node in self._deleted:  # several folds may pass it
+            return
         self._deleted.add(node)
         self.nodes_removed += 1
         self._graph(node.scope).replaced[(GRAPH_NODE, node.position)] = []

@@ -7,6 +7,7 @@ from itertools import pairwise
 from bnfold.algebra.spread import Spread
 from bnfold.folding.find import Chain, Norm, Selection, Step
 from bnfold.folding.reasons import Refused
+from bnfold.folding.route import Route
 from bnfold.folding.rules.operators import key_of
 from bnfold.folding.rules.placed import Placed
 from bnfold.folding.rules.reading import Context, Linear
@@ -31,6 +32,7 @@ class Survey:
         next_of: step -> the next one of its chain.
         begun_by: node that reads the source of a chain -> the first step of that chain.
         gone: nodes that accepted routes remove.
+        taken_back: the steps among them that went back.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Survey:
         self.next_of: dict[Step, Step] = {}
         self.begun_by: dict[Node, Step] = {}
         self.gone: set[Node] = set()
+        self.taken_back: set[Step] = set()
         self._selection = selection
         self._order = _ranked(index.nodes) if chains else {}
         self._visits_left = VISITS * len(index.nodes)
@@ -58,6 +61,13 @@ class Survey:
                 for step in norm.steps:
                     self.step_of[step.node] = step
                     self.norm_of[step] = norm
+
+    def take(self, route: Route) -> None:
+        """Note what an accepted route removes."""
+        backs = [sink.back for sink in route.sinks if sink.back is not None]
+        self.gone.update(route.gone, (step.node for step in backs))
+        if route.direction == "backward":
+            self.taken_back.update(route.steps)
 
     def order(self, node: Node) -> int:
         """The place of a node in an order in which each comes after those that it reads from."""
@@ -118,6 +128,9 @@ class Survey:
         spread = placed.spread(rank)
         if spread is None:
             return Refused("axis-mismatch", f"{name} acts on an axis that {data.name} has not")
+        known = self.context.types.rank(data)
+        if known is not None and len(spread.shape) > known:
+            return Refused("axis-mismatch", f"{name} gives {data.name} more axes than it has")
         if placed.axis is not None and placed.affine.channels == 1:
             channels = self.context.types.channels(data)
             if channels is not None and channels != 1:

@@ -158,7 +158,7 @@ def clip(
     """``min(max(x, low), high)``, bounds from attributes before opset 11."""
     lower: Any = call.get("min") if call.version < 11 else low
     upper: Any = call.get("max") if call.version < 11 else high
-    target = out if out is not None and out.dtype == x.dtype else None
+    target = out if out is x else None  # not a bound
     y = x
     if lower is not None:
         y = np.maximum(y, np.asarray(lower, dtype=x.dtype), out=target)

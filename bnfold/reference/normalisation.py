@@ -40,7 +40,8 @@ def batch_normalization(
     per_activation = not call.get("spatial", 1)
     if x.dtype != FLOAT64:
         x = x.astype(np.float64)
-    target = out if out is not None and out.dtype == FLOAT64 else None
+    # What may be overwritten can be gamma as well, which has another shape.
+    target = out if out is x else None
     _check(x, gamma, beta, mean, var, per_activation=per_activation)
     if not training:
         return normalised(x, gamma, beta, mean, var, eps, target)

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from bnfold.algebra.affine import Float64Array
 from bnfold.algebra.spread import Spread
 from bnfold.folding.reasons import Refused
-from bnfold.folding.rules.reading import Context
+from bnfold.folding.rules.reading import FLOATS, Context
 from bnfold.folding.rules.through import blocked
+from bnfold.onnxgraph.constants import Unknown
 from bnfold.onnxgraph.graph import Node, Tensor
 
 
@@ -61,6 +62,19 @@ def why_uneven(node: Node, spread: Spread, even: Iterable[int], does: str) -> Re
     return blocked(
         node, f"{does} axis {wide[0]}, along which the scale and shift have {size} values"
     )
+
+
+def is_fixed(tensor: Tensor | None, spread: Spread, context: Context) -> bool:
+    """``s c + t == c`` for a constant c of one value, such as a mask's zeros where t = 0."""
+    if tensor is None or context.constants.why_not(tensor) is not None:
+        return False
+    known = context.constants.value(tensor)
+    if isinstance(known, Unknown) or known.data_type not in FLOATS or 0 in known.shape:
+        return False
+    value = known.array.flat[0]
+    if not np.isfinite(value) or not (known.array == value).all():
+        return False
+    return bool((spread.scale * float(value) + spread.shift == float(value)).all())
 
 
 def find_rank(node: Node, tensor: Tensor | None, context: Context) -> int | Refused:

@@ -138,14 +138,15 @@ def read_taps(
 
 def _uneven(node: Node, kernel: tuple[int, ...], *, transposed: bool) -> Refused | None:
     """Why not every output meets every weight of its channel, or None where each does."""
-    pads = [0]
-    for name in ("pads", "output_padding") if transposed else ("pads",):
-        found = node.attribute(name)
-        pads += list(found.ints) if found is not None else []
-    auto = node.attribute("auto_pad")
+    found, auto = node.attribute("pads"), node.attribute("auto_pad")
+    pads = list(found.ints) if found is not None else []
     how = auto.s.decode() if auto is not None else "NOTSET"
     if how not in ("", "NOTSET"):
-        pads = [0] if how == "VALID" else [1]
+        # A window of one tap never reaches beyond the data, so SAME pads nothing.
+        pads = [0] if how == "VALID" or max(kernel, default=1) == 1 else [1]
+    if transposed:
+        found = node.attribute("output_padding")
+        pads += list(found.ints) if found is not None else []
     if transposed:
         strides = node.attribute("strides")
         is_plain = max(kernel) == 1 and max(strides.ints if strides is not None else [1]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,7 +35,7 @@ def einsum_factor(scale: Float64Array, label: str, labels: str) -> Float64Array:
 
 
 def read_einsum(node: Node, context: Context) -> Linear | Refused:
-    """Einsum of two operands, one of them constant, without ellipsis and repeated labels.
+    """Einsum of two operands, one of them constant, without repeated labels.
 
     Its output channels are the last label of the output that the data has not, or else the last
     that both have; its input channels the last label of the data that is summed over.
@@ -42,7 +43,7 @@ def read_einsum(node: Node, context: Context) -> Linear | Refused:
     version = read_version(node, context)
     if isinstance(version, Refused):
         return version
-    parts = _terms(node)
+    parts = _terms(node, context)
     if isinstance(parts, Refused):
         return parts
     terms, output = parts
@@ -114,10 +115,26 @@ def _inward(
     )
 
 
-def _terms(node: Node) -> tuple[Sequence[str], str] | Refused:
+def _spelled_out(equation: str, node: Node, context: Context) -> str:
+    """An equation with labels for the axes of its ellipsis, where only one operand has them."""
+    inputs, arrow, output = equation.partition("->")
+    terms = inputs.split(",")
+    having = [at for at, term in enumerate(terms) if "..." in term]
+    tensor = node.input(having[0]) if len(having) == 1 else None
+    rank = context.types.rank(tensor) if tensor is not None else None
+    if rank is None or not arrow or any(part.count(".") not in (0, 3) for part in (*terms, output)):
+        return equation
+    free = [label for label in string.ascii_letters if label not in equation]
+    count = rank - len(terms[having[0]]) + len("...")
+    return equation.replace("...", "".join(free[:count])) if 0 <= count <= len(free) else equation
+
+
+def _terms(node: Node, context: Context) -> tuple[Sequence[str], str] | Refused:
     """The labels of the two operands, and of the output."""
     found = node.attribute("equation")
     equation = found.s.decode(errors="replace").replace(" ", "") if found is not None else ""
+    if "..." in equation:
+        equation = _spelled_out(equation, node, context)
     if "." in equation:
         return Refused("axis-mismatch", f"{node.label} (Einsum) has an ellipsis: {equation}")
     match = re.fullmatch(r"([a-zA-Z,]*)(->([a-zA-Z]*))?", equation)

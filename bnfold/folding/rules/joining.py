@@ -11,7 +11,7 @@ from bnfold.folding.rules.broadcasting import (
     on_branches,
     with_preference,
 )
-from bnfold.folding.rules.conditions import why_negative, without_shift
+from bnfold.folding.rules.conditions import is_fixed, why_negative, without_shift
 from bnfold.folding.rules.reading import Context
 from bnfold.folding.rules.through import Spreads, Through, blocked
 from bnfold.onnxgraph.graph import Node
@@ -23,6 +23,7 @@ def sum_backward(
     """``s (x + y) + t == (s x) + (s y + t)``: the scale into all branches, the shift into one.
 
     Into the second branch of a Sub goes -t. A branch that is added n times takes t / n each time.
+    The last way gives each of n branches t / n, for branches that are made of one tensor.
     """
     version = join_version(node, context)
     if isinstance(version, Refused):
@@ -44,6 +45,9 @@ def sum_backward(
             continue
         way = {at: s for at, s in scaled.items() if at not in same}
         ways.append(way | dict.fromkeys(same, shifted))
+    even = on_branches(node, slots, Spread(spread.scale, spread.shift / len(slots)), context)
+    if node.op_type != "Sub" and len(ways) > 1 and not isinstance(even, Refused):
+        ways = [*ways[: MOST_WAYS - 1], even]
     return ways[:MOST_WAYS] or first or blocked(node, "is always zero, and has no shift to give")
 
 
@@ -79,7 +83,8 @@ def all_backward(node: Node, spreads: Spreads, context: Context) -> Spreads | Re
     version = join_version(node, context)
     if isinstance(version, Refused):
         return version
-    return on_branches(node, _data(node), spreads[0], context)
+    slots = [at for at in _data(node) if not is_fixed(node.inputs[at], spreads[0], context)]
+    return on_branches(node, slots, spreads[0], context)
 
 
 def all_forward(node: Node, spreads: Spreads, context: Context) -> Spreads | Refused:
@@ -87,7 +92,12 @@ def all_forward(node: Node, spreads: Spreads, context: Context) -> Spreads | Ref
     version = join_version(node, context)
     if isinstance(version, Refused):
         return version
-    maps = [spreads.get(at, Spread.identity()) for at in _data(node)]
+    own = next(iter(spreads.values()))
+    maps = [
+        spreads.get(at, Spread.identity())
+        for at in _data(node)
+        if at in spreads or not is_fixed(node.inputs[at], own, context)
+    ]
     if not all(maps[0].equals(other) for other in maps):
         return blocked(node, _not_alike(node, spreads, "scaled or shifted"))
     # The one with the most values shows the most axes.

@@ -1,4 +1,4 @@
-"""InstanceNormalization, GroupNormalization, LayerNormalization: ``y = scale * n(x) + bias``.
+"""InstanceNormalization, LayerNormalization and the like: ``y = scale * n(x) + bias``.
 
 They normalise by what they see, so they are no map themselves; but they end in one, which takes
 up a map behind it. A map before them is another matter: epsilon stands between.
@@ -7,6 +7,7 @@ up a map behind it. A map before them is another matter: epsilon stands between.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,6 +61,17 @@ def read_layer_normalization(node: Node, context: Context) -> Linear | Refused:
     if isinstance(version, Refused):
         return version
     return _read(node, context, axis=-1, needs_bias=False)
+
+
+def read_rms_normalization(node: Node, context: Context) -> Linear | Refused:
+    """RMSNormalization with a scale along the last axis alone. It has no bias of its own."""
+    version = read_version(node, context)
+    if isinstance(version, Refused):
+        return version
+    if len(node.inputs) != 2:
+        return malformed(node, f"it has {len(node.inputs)} inputs")
+    found = _read(node, context, axis=-1, needs_bias=False)
+    return found if isinstance(found, Refused) else replace(found, shift="add")
 
 
 def _read(

@@ -41,6 +41,7 @@ _TABLE: Final[dict[str, tuple[str, ...]]] = {
         "21: epsilon num_groups stash_type",
     ),
     "LayerNormalization": ("17: axis epsilon stash_type",),
+    "RMSNormalization": ("23: axis epsilon stash_type",),
     "Add": (
         "1: axis broadcast consumed_inputs",
         "6: axis broadcast",

@@ -52,6 +52,7 @@ LINEAR: Final[dict[str, Callable[[Node, Context], Linear | Refused]]] = {
     "InstanceNormalization": normalisers.read_instance_normalization,
     "GroupNormalization": normalisers.read_group_normalization,
     "LayerNormalization": normalisers.read_layer_normalization,
+    "RMSNormalization": normalisers.read_rms_normalization,
     "com.microsoft::FusedConv": fused.read_fused_conv,
     "com.microsoft::FusedGemm": fused.read_fused_gemm,
     "com.microsoft::FusedMatMul": matmul.read_fused_matmul,
