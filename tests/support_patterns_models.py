@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.support_patterns import PATTERNS, Pattern, W
+from tests.support_patterns_more import MORE
 
 MODELS = {
     "input of whole numbers": Pattern(
@@ -200,4 +201,5 @@ MODELS = {
 ALL_PATTERNS: dict[str, Pattern] = {
     **PATTERNS,
     **{f"models: {name}": pattern for name, pattern in MODELS.items()},
+    **{f"more: {name}": pattern for name, pattern in MORE.items()},
 }

@@ -55,6 +55,10 @@ FOLDS = {
         graph(f"{einsum('bij,k->bk')}  {MAP}", f"float[4] w, {LINE}", x="float[2,5,3] x", y=FLAT),
         "Einsum Add",
     ),
+    "Einsum, an ellipsis": (
+        graph(f"{einsum('...j,jk->...k')}  {MAP}", f"float[3,4] w, {LINE}", x="float[2,5,3] x"),
+        "Einsum Add",
+    ),
     "Einsum, an Add that is there": (
         graph(
             f"{einsum('bij,jk->bik')}  i = Add (c, o)  d = Mul (i, s)  y = Add (d, t)",
@@ -66,9 +70,9 @@ FOLDS = {
 }
 
 KEPT = {
-    "Einsum, an ellipsis": (
+    "Einsum, an ellipsis of both": (
         "axis-mismatch",
-        graph(f"{einsum('...j,jk->...k')}  {MAP}", f"float[3,4] w, {LINE}", x="float[2,5,3] x"),
+        graph(f"{einsum('...j,...jk->...k')}  {MAP}", f"float[3,4] w, {LINE}", x="float[2,5,3] x"),
         ("ellipsis",),
     ),
     "Einsum, a repeated label": (

@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import bnfold
+from bnfold.reference.evaluator import evaluate
 
 
 def model(nodes: list[onnx.NodeProto], weight: tuple[int, ...], channels: int) -> onnx.ModelProto:
@@ -88,3 +89,43 @@ def test_a_signalling_nan_is_a_reason_and_no_warning(name: str) -> None:
     (kept,) = bnfold.explain(odd).kept
     assert kept.code == {"w": "beyond-dtype", "v": "non-finite-statistics"}[name]
     assert "channel 0" in kept.reason
+
+
+@pytest.mark.parametrize("between", ["Identity", "Dropout"])
+@pytest.mark.parametrize("outputs", [["y"], ["y", "c"]])
+def test_a_norm_of_ones_behind_a_node_that_gives_its_input(
+    between: str, outputs: list[str]
+) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["c"]),
+        helper.make_node(between, ["c"], ["d"]),
+        helper.make_node("Mul", ["d", "b"], ["y"]),
+    ]
+    before = model(nodes, (3, 2), 2)
+    del before.graph.output[:]
+    values = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 2]) for name in outputs)
+    before.graph.output.extend(values)
+    before.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3]))
+    folded = bnfold.fold(before).model
+    onnx.checker.check_model(folded, full_check=True)
+    assert [node.op_type for node in folded.graph.node] == ["MatMul", between]
+    feed = {"x": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    pairs = zip(evaluate(before, feed), evaluate(folded, feed), strict=True)
+    assert all(np.array_equal(one, other) for one, other in pairs)
+
+
+def test_a_bias_of_equal_values_on_another_axis_is_none() -> None:
+    nodes = [
+        helper.make_node("Add", ["x", "b"], ["a"]),
+        helper.make_node("MatMul", ["a", "w"], ["c"]),
+        helper.make_node("Add", ["c", "rows"], ["y"]),
+    ]
+    before = model(nodes, (2, 2), 2)
+    before.graph.initializer.append(numpy_helper.from_array(np.full((3, 1), 5, np.float32), "rows"))
+    for values in (before.graph.input, before.graph.output):
+        name = values[0].name
+        values[0].CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, [3, 2]))
+    feed = {"x": np.arange(6, dtype=np.float32).reshape(3, 2)}
+    folded = bnfold.fold(before).model
+    (old,), (new,) = evaluate(before, feed), evaluate(folded, feed)
+    np.testing.assert_allclose(new, old, rtol=1e-6)

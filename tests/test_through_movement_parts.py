@@ -15,6 +15,20 @@ from tests.support_movement_models import (
 )
 
 FOLDS = {
+    "two parts behind a bias that they share": Model(
+        "float[N,3] x",
+        "c = MatMul (x, w)  k = Add (p, c)  d, e, f = Split <axis=1> (k)  i = Mul (d, q)  "
+        "j = Mul (f, r)  y = Concat <axis=1> (i, e, j)",
+        "float[3,6] w, float[6] p, float[2] q, float[2] r",
+        "MatMul Add Split Concat",
+    ),
+    "two parts behind another norm": Model(
+        "float[N,3] x",
+        "c = MatMul (x, w)  k = Mul (c, p)  d, e, f = Split <axis=1> (k)  i = Mul (d, q)  "
+        "j = Mul (f, r)  y = Concat <axis=1> (i, e, j)",
+        "float[3,6] w, float[6] p, float[2] q, float[2] r",
+        "MatMul Split Concat",
+    ),
     "two convolutions side by side": Model(
         IMAGE,
         f"k = Conv (x, w)  l = Conv (x, u)  c = Concat <axis=1> (k, l)  y = {NORM}",
