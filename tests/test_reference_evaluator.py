@@ -226,6 +226,22 @@ def test_overwriting_dead_tensors_changes_nothing() -> None:
         assert (evaluator.run({"x": x}, [name])[name] == every[name]).all()
 
 
+def test_parameters_are_not_overwritten() -> None:
+    """A computed gamma or bound that dies has another shape than what is made of it."""
+    text = """g (float[1, 4] x) => (float[1, 4] y)
+    <float[4] s = {1, 2, 3, 4}, float one = {1.5}>
+    {
+        g = Add(s, s)
+        b = BatchNormalization(x, g, s, s, s)
+        low = Mul(one, one)
+        y = Clip(b, low)
+    }"""
+    x = np.full((1, 4), 3.0)
+    s = np.arange(1.0, 5.0)
+    b = 2 * s * (x - s) / np.sqrt(s + np.float64(np.float32(1e-5))) + s
+    np.testing.assert_allclose(Evaluator(model(text)).run({"x": x})["y"], np.maximum(b, 2.25))
+
+
 def test_no_numpy_warning_escapes() -> None:
     text = "g (float[2] x) => (float[2] y, float[2] z) { y = Log(x) z = Div(y, x) }"
     found = Evaluator(model(text)).run({"x": np.array([0.0, -1.0])})

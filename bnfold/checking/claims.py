@@ -74,7 +74,7 @@ class Exact:
     def _wide(self, factor: Array) -> Array:
         rank = len(self.shape)
         factor = np.asarray(factor)
-        factor = factor.reshape(*[1] * (rank - factor.ndim), *factor.shape)
+        factor = factor.reshape((*[1] * (rank - factor.ndim), *factor.shape))
         if factor.ndim > rank or any(
             size not in (1, dim) for size, dim in zip(factor.shape, self.shape, strict=True)
         ):

@@ -19,6 +19,8 @@ _TRIALS, _IN_ALL = 128, 1 << 27
 _BATCHES = (1, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24)
 _OPENED = (1, 2, 3, 4, 5, 6, 8)
 """Sizes of axes of which the model says none, where its own others stay."""
+_LITTLE = 1 << 18
+"""No more elements for one tensor then."""
 _TWICE = 6
 """Up to so many tensors are tried twice as large as the others."""
 _BY_CHANNEL = frozenset({"BatchNormalization", "InstanceNormalization"})
@@ -79,7 +81,9 @@ class Extents:
     def _opened(self) -> Iterator[Shapes]:
         for opened in sorted({*_OPENED, *(size for size in self._needs() if size <= _LARGEST)}):
             for batch in (1, 2):
-                yield self._shaped(8, spread=True, is_own=True, batch=batch, opened=opened)
+                found = self._shaped(8, spread=True, is_own=True, batch=batch, opened=opened)
+                if all(math.prod(shape) <= _LITTLE for shape in found.values()):
+                    yield found
 
     def _candidates(self) -> Iterator[Shapes]:
         least = self._reach

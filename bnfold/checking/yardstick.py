@@ -53,7 +53,7 @@ def quanta(stored: Array) -> Array:
     """One unit in the last place of each value of a stored float array, in float64."""
     kind = format_of(stored.dtype)
     power = (stored.view(kind.bits) & kind.exponent).view(stored.dtype)
-    units: Array = np.multiply(power, kind.eps, dtype=np.float64)
+    units: Array = np.asarray(np.multiply(power, kind.eps, dtype=np.float64))
     if not power.all():
         low = power == 0
         units[low] = np.where(stored[low] == 0, kind.zero, kind.least)

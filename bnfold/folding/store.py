@@ -275,7 +275,7 @@ def blocks(shape: tuple[int, ...]) -> Iterator[_Slices]:
 
 
 def _spread(factor: Float64Array, rank: int) -> Float64Array:
-    return factor.reshape(*[1] * (rank - factor.ndim), *factor.shape)
+    return factor.reshape((*[1] * (rank - factor.ndim), *factor.shape))
 
 
 def _shared_axes(factor: Array) -> tuple[int, ...]:

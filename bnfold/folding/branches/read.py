@@ -106,6 +106,9 @@ class _Reader:
         first = next(iter(self._convs.values()))
         channels = first.weight.shape[1] * first.group
         self._axes = len(first.kernel)
+        why = self._why_broadcast(channels)
+        if why is not None:
+            return why
         self._kernels[block.origin] = identity(channels, self._axes, block.origin.name)
         for role in block.roles:
             found = _RULES[role.kind](self, role)
@@ -118,6 +121,22 @@ class _Reader:
         if not (np.isfinite(kernel.weight).all() and np.isfinite(kernel.reach).all()):
             return Unfit("a weight, or what the branches make of it, is not finite")
         return ReadBlock(block, kernel, self._host(), self._norms, self._sizes)
+
+    def _why_broadcast(self, channels: int) -> Unfit | None:
+        """Why a constant may make more of the origin before a Conv reads it: none reads itself."""
+        origin = self._block.origin
+        same = {origin}
+        for role in self._block.roles:
+            if role.kind == "conv" and role.data[0] in same:
+                return None
+            if role.kind == "through" and role.data[0] in same:
+                same.add(role.output)
+        shape = self._context.types.shape(origin)
+        if shape is not None and len(shape) == self._axes + 2 and shape[CHANNEL_AXIS] == channels:
+            return None
+        return Unfit(
+            f"{origin.name} may have other axes or channels than what the convolutions read"
+        )
 
     def _host(self) -> ReadConv:
         return max(

@@ -126,7 +126,7 @@ def rescaled(constant: Dequantised, factor: Float64Array) -> Rescaled | str:
         The new scale, or why there is none.
     """
     shape = constant.shape
-    factor = _narrow(factor.reshape(*[1] * (len(shape) - factor.ndim), *factor.shape))
+    factor = _narrow(factor.reshape((*[1] * (len(shape) - factor.ndim), *factor.shape)))
     if any(size not in (1, dim) for size, dim in zip(factor.shape, shape, strict=True)):
         return f"its factor has shape {list(factor.shape)}, and the codes {list(shape)}"
     old = as_float64(constant.scale)
