@@ -65,11 +65,6 @@ class Spread:
         return not self.shift.any()
 
     @property
-    def is_positive(self) -> bool:
-        """Whether every scale is above zero."""
-        return bool((self.scale > 0).all())
-
-    @property
     def is_finite(self) -> bool:
         """Whether every scale and shift is a finite number."""
         return bool(np.isfinite(self.scale).all() and np.isfinite(self.shift).all())

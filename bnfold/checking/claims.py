@@ -12,13 +12,11 @@ import numpy.typing as npt
 from bnfold.algebra.layer import Layer
 from bnfold.algebra.spread import Spread
 from bnfold.checking.written import RegionError
-from bnfold.checking.yardstick import format_of, quanta
+from bnfold.checking.yardstick import HALF, MOST, off_by, quanta, require_little_lost
 from bnfold.folding.rules.reading import Inward, Linear
 
 Array = npt.NDArray[Any]
 
-HALF = 0.5
-_MOST = HALF * (1 + 1e-6)
 _EPS = 2.0**-52
 BLOCK = 1 << 16
 """Weights are compared in blocks of about this many elements."""
@@ -128,12 +126,12 @@ def largest_difference(
             whole += np.bincount(channels, size, weight.count)
             lost += np.bincount(channels, zeroed, weight.count)
         apart, at = _worst(exact, stored, unit.reshape(exact.shape))
-        if apart > _MOST:
+        if apart > MOST:
             channel = int(weight.channels(block)[at])
-            raise RegionError(_sentence(what, channel, exact[at], stored[at], apart))
+            raise off_by(what, channel, exact[at], stored[at], apart)
         worst = max(worst, apart)
     if is_half:
-        _require_little_lost(lost, whole)
+        require_little_lost(lost, whole)
     return min(worst, HALF)
 
 
@@ -148,8 +146,8 @@ def bias_difference(exact: Array, stored: Array, units: Array | None = None) -> 
     stored = np.ascontiguousarray(stored).reshape(exact.shape)
     unit = quanta(stored) if units is None else units.reshape(exact.shape)
     apart, at = _worst(exact, stored, unit)
-    if apart > _MOST:
-        raise RegionError(_sentence("bias", int(at[-1]), exact[at], stored[at], apart))
+    if apart > MOST:
+        raise off_by("bias", int(at[-1]), exact[at], stored[at], apart)
     return min(apart, HALF)
 
 
@@ -160,7 +158,7 @@ def _worst(exact: Array, stored: Array, units: Array) -> tuple[float, tuple[Any,
     apart = np.abs(stored - exact)
     ratio = apart / units
     highest = float(ratio.max())
-    if not highest <= _MOST:
+    if not highest <= MOST:
         # What is no number has to be none on both sides.
         is_same = (stored == exact) | (np.isnan(stored) & np.isnan(exact))
         ratio = (apart - _EPS * 4 * np.abs(exact)) / units
@@ -168,24 +166,6 @@ def _worst(exact: Array, stored: Array, units: Array) -> tuple[float, tuple[Any,
         highest = float(ratio.max())
     at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
     return max(highest, 0.0), at
-
-
-def _sentence(what: str, channel: int, exact: float, stored: float, units: float) -> str:
-    return (
-        f"channel {channel} would have a {what} of {float(stored):.9g} in place of "
-        f"{float(exact):.9g}, {units:.3g} ulp apart"
-    )
-
-
-def _require_little_lost(lost: Array, whole: Array) -> None:
-    """In float16 subnormals count: what became zero must be little in its channel."""
-    kind = format_of(np.dtype(np.float16))
-    most = np.maximum(kind.zero / 2, kind.eps * whole) * (1 + 1e-6)
-    for channel in np.flatnonzero(lost > most):
-        raise RegionError(
-            f"channel {channel} would lose weights of {lost[channel]:.9g} to zero, of "
-            f"{whole[channel]:.9g} in all"
-        )
 
 
 def blocks(shape: tuple[int, ...]) -> Iterator[Slices]:

@@ -18,14 +18,11 @@ from bnfold.checking.probes import Part, Probe
 from bnfold.checking.region import Bias, Region
 from bnfold.checking.steps import TINY
 from bnfold.checking.written import RegionError, Stream
-from bnfold.checking.yardstick import format_of, quanta
+from bnfold.checking.yardstick import HALF, MOST, format_of, off_by, quanta, require_little_lost
 from bnfold.onnxgraph.rewrite import NewTensor
 
 Array = npt.NDArray[Any]
 
-HALF = 0.5
-_MOST = HALF * (1 + 1e-6)
-"""Half a unit, and the rounding of the yardstick itself."""
 _EPS = 2.0**-52
 
 
@@ -97,24 +94,17 @@ def _judged(
     if before.shape != after.shape:
         raise RegionError(f"an output of shape {before.shape} becomes one of {after.shape}")
     ratio = (np.abs(after - before) - rounding) / units
-    if (worst := float(ratio.max(initial=0.0))) <= _MOST:
+    if (worst := float(ratio.max(initial=0.0))) <= MOST:
         return worst
     # Numbers that are none: equal on both sides, or a failure.
     is_same = (after == before) | (np.isnan(before) & np.isnan(after))
     is_same |= (np.abs(after - before) <= rounding) | overflows
     ratio = np.where(is_same, 0.0, np.nan_to_num(ratio, nan=np.inf))
     worst = float(ratio.max(initial=0.0))
-    if worst <= _MOST:
+    if worst <= MOST:
         return worst
     at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
-    raise _wrong(what, int(at[probe.axis]), before[at], after[at], worst)
-
-
-def _wrong(what: str, channel: int, before: float, after: float, units: float) -> RegionError:
-    return RegionError(
-        f"channel {channel} would have a {what} of {after:.9g} in place of {before:.9g}, "
-        f"{units:.3g} ulp apart"
-    )
+    raise off_by(what, int(at[probe.axis]), before[at], after[at], worst)
 
 
 class _Weights:
@@ -164,7 +154,9 @@ class _Weights:
             if not self._is_same:
                 self._compare(three, before.shape, part)
             probe.run(room, part, total)
-        self._require_little_lost()
+        if self._sizes is not None:
+            whole, lost = self._sizes
+            require_little_lost(lost, whole)
         return probe.sides(total)
 
     def _compare(self, three: Array, shape: tuple[int, ...], part: Part) -> None:
@@ -176,7 +168,7 @@ class _Weights:
         np.abs(apart, out=apart)
         np.divide(apart, units, out=apart)
         worst = float(apart.max(initial=0.0)) - self._rounding
-        if worst <= _MOST:
+        if worst <= MOST:
             self.worst = max(self.worst, worst)
             return
         self._fail(before, after, units, part)
@@ -191,9 +183,9 @@ class _Weights:
         is_same = (after == exact) | (np.isnan(after) & np.isnan(exact))
         apart = np.where(is_same, 0.0, np.nan_to_num(apart, nan=np.inf))
         at = np.unravel_index(int(np.argmax(apart)), apart.shape)
-        if apart[at] > _MOST:
+        if apart[at] > MOST:
             channel = int(self._channels(part, apart.shape)[at])
-            raise _wrong("weight", channel, exact[at], after[at], apart[at])
+            raise off_by("weight", channel, exact[at], after[at], apart[at])
 
     def _channels(self, part: Part, shape: tuple[int, ...]) -> Array:
         numbers = self._probe.by_weight(np.arange(self._probe.channels), part)
@@ -207,16 +199,3 @@ class _Weights:
         lost = np.where(after.ravel() == 0, size, 0.0)
         for total, values in zip(self._sizes, (size, lost), strict=True):
             total += np.bincount(where, values, self._probe.channels)
-
-    def _require_little_lost(self) -> None:
-        """In float16 subnormals count: what became zero must be little in its channel."""
-        if self._sizes is None:
-            return
-        whole, lost = self._sizes
-        kind = format_of(np.dtype(np.float16))
-        most = np.maximum(kind.zero / 2, kind.eps * whole) * (1 + 1e-6)
-        for channel in np.flatnonzero(lost > most):
-            raise RegionError(
-                f"channel {channel} would lose weights of {lost[channel]:.9g} to zero, of "
-                f"{whole[channel]:.9g} in all"
-            )

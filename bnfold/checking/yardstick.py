@@ -10,7 +10,13 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from bnfold.checking.written import RegionError
+
 Array = npt.NDArray[Any]
+
+HALF = 0.5
+MOST = HALF * (1 + 1e-6)
+"""Half a unit, and the rounding of the yardstick itself."""
 
 _BITS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -58,3 +64,26 @@ def quanta(stored: Array) -> Array:
         low = power == 0
         units[low] = np.where(stored[low] == 0, kind.zero, kind.least)
     return units
+
+
+def off_by(what: str, channel: int, exact: float, stored: float, units: float) -> RegionError:
+    """The failure of one number: what it has to be, and what will be stored."""
+    return RegionError(
+        f"channel {channel} would have a {what} of {float(stored):.9g} in place of "
+        f"{float(exact):.9g}, {units:.3g} ulp apart"
+    )
+
+
+def require_little_lost(lost: Array, whole: Array) -> None:
+    """In float16 subnormals count: what became zero must be little in its channel.
+
+    Args:
+        lost, whole: the sizes of the weights of each channel that became zero, and of all.
+    """
+    kind = format_of(np.dtype(np.float16))
+    most = np.maximum(kind.zero / 2, kind.eps * whole) * (1 + 1e-6)
+    for channel in np.flatnonzero(lost > most):
+        raise RegionError(
+            f"channel {channel} would lose weights of {lost[channel]:.9g} to zero, of "
+            f"{whole[channel]:.9g} in all"
+        )

@@ -19,7 +19,6 @@ from bnfold.folding.store import dtype_of, stored_bias
 from bnfold.folding.surgery import Surgery
 from bnfold.onnxgraph.constants import Known, stored_constant
 from bnfold.onnxgraph.graph import Node, Tensor
-from bnfold.onnxgraph.ranges import Computed
 from bnfold.onnxgraph.tensors import Tensors
 
 
@@ -111,9 +110,8 @@ class Biases:
         if step is None:
             name = self._store_small(linear, None, [], bias)
             proto.output[0] = self._surgery.fresh(f"{made}_unbiased")
-            add = helper.make_node("Add", [proto.output[0], name], [made], f"{made}_bias_add")
-            self._set_broadcast(add)
-            self.behind[linear.node] = add
+            label = f"{made}_bias_add"
+            self.behind[linear.node] = add_of(proto.output[0], name, made, label, self._opset)
             return
         host = step.node
         self._surgery.kept.add(host)
@@ -135,30 +133,40 @@ class Biases:
             written.domain = ""
             del written.attribute[:]
             del written.output[1:]
-        if self._set_broadcast(written):
+        if align_second(written, self._opset):
             at = 1
         del written.input[:]
         written.input.extend([made, name] if at == 1 else [name, made])
 
-    def _set_broadcast(self, add: onnx.NodeProto) -> bool:
-        """Before opset 7 operands are aligned only on request, and only the second one."""
-        version = version_of("Add", self._opset)
-        if version is None or version >= 7:
-            return False
-        del add.attribute[:]
-        _set_integer(add, "broadcast", 1)
-        return True
-
     def _store_small(
         self, linear: Linear, known: Known | None, users: list[Node], values: Array
     ) -> str:
-        little = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
         if known is not None and known.stored is not None and _is_equal(known.array, values):
             return known.tensor.name
         wish = f"{known.tensor.name}_folded" if known else f"{linear.node.label}_bias"
-        data = Computed(len(little), lambda: iter((little,)))
-        scope, element_type = linear.node.scope, linear.weight.data_type
-        return self._surgery.store(known, users, data, values.shape, element_type, scope, wish)
+        return self._surgery.store_array(known, users, values, linear.node.scope, wish)
+
+
+def add_of(data: str, constant: str, made: str, label: str, opset: int) -> onnx.NodeProto:
+    """A new Add of a constant that is broadcast to its data.
+
+    Args:
+        made: name of its output.
+        label: name of the node.
+    """
+    add = helper.make_node("Add", [data, constant], [made], label)
+    align_second(add, opset)
+    return add
+
+
+def align_second(add: onnx.NodeProto, opset: int) -> bool:
+    """Before opset 7 operands are aligned only on request, and only the second one: whether so."""
+    version = version_of("Add", opset)
+    if version is None or version >= 7:
+        return False
+    del add.attribute[:]
+    _set_integer(add, "broadcast", 1)
+    return True
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

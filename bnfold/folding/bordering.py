@@ -11,12 +11,12 @@ from onnx import helper
 from bnfold.algebra.affine import Array
 from bnfold.algebra.layer import Layer
 from bnfold.algebra.rounding import flushed, rounded
+from bnfold.folding.biases import add_of
 from bnfold.folding.rules.border import Border, MapBehind, PadBefore
 from bnfold.folding.rules.operators import version_of
 from bnfold.folding.rules.reading import Linear
 from bnfold.folding.store import dtype_of
 from bnfold.folding.surgery import Surgery
-from bnfold.onnxgraph.ranges import Computed
 
 
 @dataclass
@@ -63,8 +63,8 @@ def _pad(
     else:
         pads = np.array(border.pads, dtype=np.int64)
         value, _ = flushed(*_rounded(np.array(border.value), linear))
-        pad.input.append(_stored(f"{label}_pads", pads, linear, surgery))
-        pad.input.append(_stored(f"{label}_pad_value", value, linear, surgery))
+        for values, wish in ((pads, f"{label}_pads"), (value, f"{label}_pad_value")):
+            pad.input.append(surgery.store_array(None, [], values, linear.node.scope, wish))
     for at in reversed(range(len(proto.attribute))):
         if proto.attribute[at].name in ("pads", "auto_pad"):
             del proto.attribute[at]
@@ -83,22 +83,10 @@ def _add_map(
     values, _ = flushed(*_rounded(border.values(linear, layer), linear))
     made = proto.output[0]
     proto.output[0] = surgery.fresh(f"{made}_without_border")
-    name = _stored(f"{linear.node.label}_border", values, linear, surgery)
-    add = helper.make_node(
-        "Add", [proto.output[0], name], [made], f"{linear.node.label}_border_add"
-    )
-    if (version_of("Add", opset) or 1) < 7:
-        add.attribute.append(helper.make_attribute("broadcast", 1))
-    return Around(behind=[add])
+    label = linear.node.label
+    name = surgery.store_array(None, [], values, linear.node.scope, f"{label}_border")
+    return Around(behind=[add_of(proto.output[0], name, made, f"{label}_border_add", opset)])
 
 
 def _rounded(values: Array, linear: Linear) -> tuple[Array, Array]:
     return rounded(values, dtype_of(linear.weight)), values
-
-
-def _stored(wish: str, values: Array, linear: Linear, surgery: Surgery) -> str:
-    little = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-    element_type = helper.np_dtype_to_tensor_dtype(values.dtype)
-    data = Computed(len(little), lambda: iter((little,)))
-    scope = linear.node.scope
-    return surgery.store(None, [], data, values.shape, element_type, scope, wish)

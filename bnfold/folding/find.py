@@ -128,19 +128,15 @@ def _matches(labels: Iterable[str], patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(label, pattern) for label in labels for pattern in patterns)
 
 
-def why_not_alone(tensor: Tensor, reader: Node) -> str | None:
-    """The code for a tensor that more than ``reader`` needs, or None where it is the only one.
+def is_only_for(reader: Node, tensor: Tensor) -> bool:
+    """Whether nothing but ``reader`` needs the values of a tensor, or knows it by its name.
 
     Nodes that read only its element type or its shape need nothing that a fold changes.
     """
-    if tensor.is_output:
-        return "graph-output"
+    if tensor.is_output or tensor.is_pinned:
+        return False
     readers = value_readers(tensor)
-    if any(other.scope is not tensor.scope for other in readers[:2]):
-        return "subgraph-reader"
-    if tensor.is_pinned:
-        return "shared-tensor"
-    return None if len(readers) == 1 and readers[0] is reader else "shared-tensor"
+    return len(readers) == 1 and readers[0] is reader and reader.scope is tensor.scope
 
 
 def value_readers(tensor: Tensor) -> list[Node]:
@@ -175,7 +171,7 @@ def find(index: Index, context: Context) -> list[Chain]:
             continue
         source = step.data
         reader = node
-        while why_not_alone(source, reader) is None and source.producer is not None:
+        while is_only_for(reader, source) and source.producer is not None:
             crossed = source.producer
             before = crossed.input(0)
             if before is None or crossed.outputs[0] is not source:
@@ -185,7 +181,7 @@ def find(index: Index, context: Context) -> list[Chain]:
             step.crossed.append(crossed)
             reader, source = crossed, before
         step.crossed.reverse()
-        chain = ends.pop(source, None) if why_not_alone(source, reader) is None else None
+        chain = ends.pop(source, None) if is_only_for(reader, source) else None
         if chain is None:
             chain = Chain(source, [])
             chains.append(chain)

@@ -40,9 +40,7 @@ def why_left_alone(survey: Survey, route: Route) -> Refused | None:
         return None
     if _comes_from_input(survey, first.data):
         return None
-    reads = [survey.read(step) for step in route.steps]
-    is_norm = any(not isinstance(read, Refused) and read.is_per_channel for read in reads)
-    if len(route.steps) == 1 and not is_norm:
+    if len(route.steps) == 1 and not survey.tells_channels(route.steps):
         return Refused("adds-work", f"{name} is no norm by itself")
     maker = first.data.producer
     if maker is None or maker.op_type not in ("Div", "Mul"):

@@ -14,7 +14,7 @@ from bnfold.folding.forward import push_forward_route, why_left_alone
 from bnfold.folding.operands import why_stored_twice
 from bnfold.folding.reach import Reach
 from bnfold.folding.reasons import Refused
-from bnfold.folding.route import Operand, Route
+from bnfold.folding.route import Operand, Route, Sink
 from bnfold.folding.rules.border import MapBehind, PadBefore
 from bnfold.folding.rules.reading import Context, Linear
 from bnfold.folding.store import lost_factor, summed, why_not_storable
@@ -117,7 +117,7 @@ class _Planner:
         """Fold the longest run of steps, from the first on, that can go back; else why not."""
         survey = self._survey
         count, why = self._readable(chain.steps)
-        own = len(chain.norms()[0].steps)
+        own = len(survey.norm_of[chain.steps[0]].steps)
         if count == 0 or chain.steps[0].node in survey.gone:
             return why
         structural = self._reach.rooted(chain.source)
@@ -153,12 +153,12 @@ class _Planner:
 
     def _may_add(self, route: Route) -> bool:
         """Whether a route may put an Add behind an operator that has none yet."""
-        return any(
-            sink.linear.shift == "add"
-            and sink.back is None
-            and sink.linear.node not in self._hosted
-            for sink in route.sinks
-        )
+        return any(self._lacks_add(sink) for sink in route.sinks)
+
+    def _lacks_add(self, sink: Sink) -> bool:
+        """Whether an operator has no bias input, and no Add behind it either."""
+        linear = sink.linear
+        return linear.shift == "add" and sink.back is None and linear.node not in self._hosted
 
     def _fold_forward(self, chain: Chain) -> Refused | None:
         """Fold the steps that are left into what reads them; else why not."""
@@ -234,7 +234,7 @@ class _Planner:
             node = sink.linear.node
             pads += isinstance(sink.border, PadBefore)
             added += sink.border is not None
-            if sink.linear.shift == "add" and sink.back is None and node not in self._hosted:
+            if self._lacks_add(sink):
                 added += bool(np.any(layers[node].bias != 0))
         removed = len(route.steps)
         is_cheaper = any(step.node.op_type not in ("Add", "Sub") for step in route.steps)
@@ -299,14 +299,10 @@ class _Planner:
                     "producer-not-linear",
                     f"{before.name}, which makes {norm.steps[0].data.name}, stays itself",
                 )
-            if norm.batch_norm is not None or self._looks_like_a_norm(norm):
+            # Scalar arithmetic and lone biases that stay are no norms.
+            if norm.batch_norm is not None or self._survey.tells_channels(norm.steps):
                 self._plan.decisions.append(Decision(norm, refused=reason))
             before = norm
-
-    def _looks_like_a_norm(self, norm: Norm) -> bool:
-        """Whether it multiplies channels by different constants: else it is just arithmetic."""
-        reads = [self._survey.read(step) for step in norm.steps]
-        return any(not isinstance(read, Refused) and read.is_per_channel for read in reads)
 
 
 SPECIFIC = frozenset(

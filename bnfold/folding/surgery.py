@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 import onnx
+from onnx import helper
 
+from bnfold.algebra.affine import Array
 from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.edits import Edits
 from bnfold.onnxgraph.graph import Node, Path, Scope, Tensor
@@ -82,6 +84,15 @@ class Surgery:
         self._vanished[tensor.scope].add(tensor.name)
         if renamed:
             self._renamed[tensor.scope][tensor.name] = renamed
+
+    def store_array(
+        self, known: Known | None, users: list[Node], values: Array, scope: Scope, wish: str
+    ) -> str:
+        """Store a small array as ``store`` does: in place of a constant, or under a new name."""
+        little = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+        data = Computed(len(little), lambda: iter((little,)))
+        element_type = helper.np_dtype_to_tensor_dtype(values.dtype)
+        return self.store(known, users, data, values.shape, element_type, scope, wish)
 
     def fresh(self, wish: str) -> str:
         """A name that no tensor has: the wish, or the wish with a number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from bnfold.algebra.spread import Spread
@@ -106,6 +107,11 @@ class Survey:
                 found = NORMS[step.node.op_type](step.node, step.data, self.context)
             self._reads[step] = found
         return found
+
+    def tells_channels(self, steps: Sequence[Step]) -> bool:
+        """Whether steps multiply channels by different constants: else they are just arithmetic."""
+        reads = map(self.read, steps)
+        return any(not isinstance(read, Refused) and read.is_per_channel for read in reads)
 
     def spread(self, step: Step) -> Spread | Refused:
         """The map that a step is, broadcast against its data."""

@@ -8,17 +8,15 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import helper
 
-from bnfold.algebra.affine import Array
 from bnfold.folding.branches.blocks import Block
 from bnfold.folding.branches.convs import ReadConv
 from bnfold.folding.branches.kernel import Kernel
 from bnfold.folding.branches.store import Stored
 from bnfold.folding.branches.window import Window
 from bnfold.folding.surgery import Surgery
-from bnfold.onnxgraph.graph import Scope
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.load import LARGE, Document
-from bnfold.onnxgraph.ranges import Computed, Piece, Range, Source, joined
+from bnfold.onnxgraph.ranges import Piece, Range, Source, joined
 from bnfold.onnxgraph.rewrite import NewTensor, embedded, model_pieces, place
 from bnfold.onnxgraph.skeleton import Payload
 from bnfold.onnxgraph.wire import TENSOR_RAW
@@ -80,13 +78,13 @@ def _replace(surgery: Surgery, conv: NewConv) -> None:
     weight, bias = host.weight.tensor.name, f"{host.node.label}_bias"
     if host.bias is not None:
         bias = f"{host.bias.tensor.name}_merged"
-    conv.weight_name = _store(surgery, conv.stored.weight, host, scope, f"{weight}_merged")
+    conv.weight_name = surgery.store_array(None, [], conv.stored.weight, scope, f"{weight}_merged")
     proto = onnx.NodeProto()
     proto.CopyFrom(host.node.proto)
     del proto.input[:], proto.output[:], proto.attribute[:]
     proto.input.extend([block.origin.name, conv.weight_name])
     if conv.stored.bias is not None:
-        proto.input.append(_store(surgery, conv.stored.bias, host, scope, bias))
+        proto.input.append(surgery.store_array(None, [], conv.stored.bias, scope, bias))
     proto.output.append(block.root.name)
     proto.attribute.extend(_attributes(conv.window, conv.group))
     if block.origin.producer is not None:
@@ -121,12 +119,6 @@ def _attributes(window: Window, group: int) -> list[onnx.AttributeProto]:
         del values["pads"]
         values["auto_pad"] = window.auto
     return [helper.make_attribute(name, value) for name, value in sorted(values.items())]
-
-
-def _store(surgery: Surgery, values: Array, host: ReadConv, scope: Scope, wish: str) -> str:
-    data = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-    computed = Computed(len(data), lambda: iter((data,)))
-    return surgery.store(None, [], computed, values.shape, host.weight.data_type, scope, wish)
 
 
 def _content(document: Document, tensor: NewTensor, payloads: list[Payload]) -> list[Piece]:
