@@ -91,6 +91,11 @@ READERS = {
 }
 
 PRODUCERS = {
+    "older than its operator": Row(
+        "malformed-node",
+        ("c", "opset 19"),
+        graph(f"c = DeformConv (x, w, o)  {NORM}", w="float[4,3,1,1] w, float[1,2,5,5] o, "),
+    ),
     "Relu": Row(
         "not-through",
         ("d", "Relu"),

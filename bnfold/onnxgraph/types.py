@@ -35,9 +35,12 @@ _SAME_CHANNELS = frozenset("AveragePool GlobalAveragePool GlobalMaxPool LpPool M
 _SAME_RANK = frozenset("Pad Resize Slice Transpose Upsample".split())
 """Operators whose output has as many axes as their first input."""
 
+_VISITS = 1 << 16
+"""Shapes are inferred again until so many nodes have been visited, or eight times."""
+
 
 class Types:
-    """Looks up tensor types; runs shape inference once, and only if nothing else tells."""
+    """Looks up tensor types; runs shape inference only if nothing else tells."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
@@ -125,14 +128,31 @@ class Types:
                 _collect(scope.graph, scope.path, self._said)
         yield self._said
         if self._inferred is None:
-            self._inferred = self._infer()
-        yield self._inferred
+            self._infer()
+        yield self._inferred or {}
 
-    def _infer(self) -> _Known:
+    def _infer(self) -> None:
+        """Infer shapes, and again as long as those that are known make more sizes known."""
+        from bnfold.onnxgraph.sizes import computed_sizes
+
+        self._inferred = {}
+        skeleton, order = self._sorted()
+        told: set[str] = set()
+        for _ in range(max(8, _VISITS // max(1, len(self._index.nodes)))):
+            self._inferred = self._inferred_from(skeleton, order) or self._inferred
+            sizes = [size for size in computed_sizes(self._index, self) if size.name not in told]
+            self._shapes.clear()
+            if not sizes:
+                break
+            told.update(size.name for size in sizes)
+            # Two messages one after the other are one with the initializers of both.
+            more = onnx.ModelProto(graph=onnx.GraphProto(initializer=sizes))
+            skeleton += more.SerializeToString()
+
+    def _inferred_from(self, skeleton: bytes, order: list[int]) -> _Known:
         from onnx import shape_inference
 
         found: _Known = {}
-        skeleton, order = self._sorted()
         try:
             inferred = shape_inference.infer_shapes(skeleton, data_prop=True)
         except (shape_inference.InferenceError, RuntimeError, ValueError):

@@ -129,6 +129,9 @@ def read_version(node: Node, context: Context) -> int | Refused:
         )
     version = version_of(key, context.opset)
     if version is None:
+        first = min(attributes_of(key))
+        if context.opset < first:
+            return malformed(node, f"it came with opset {first}, and this is {context.opset}")
         return Refused(
             "unknown-opset",
             f"{node.label} is a {node.op_type} of opset {context.opset}, which bnfold "
