@@ -129,4 +129,98 @@ MORE = {
         TWO,
         "Conv Conv Add AveragePool",
     ),
+    "equal norms of the halves of a Split": Pattern(
+        "c = Conv(x, w)  d, e = Split<axis=2>(c)  n = BN(d)  o = BN(e)  y = Add(n, o)",
+        W,
+        "Conv Split Add",
+    ),
+    "equal norms behind what reads the halves of a Split": Pattern(
+        "c = Conv(x, w)  d, e = Split<axis=2>(c)  t = Transpose<perm=[0,2,3,1]>(d)"
+        "  r = Transpose<perm=[0,2,3,1]>(e)  n = Mul(t, g)  o = Mul(r, g)  y = Add(n, o)",
+        f"{W}, float[4] g",
+        "Conv Split Transpose Transpose Add",
+    ),
+    "torch's chunk, sizes taken from the graph": Pattern(
+        "c = Conv(x, w)  sh = Shape(c)  h = Gather<axis=0>(sh, one)  p = Add(h, one)"
+        "  q = Div(p, two)  r = Mul(q, two)  d = Slice(c, zero, q, one)  e = Slice(c, q, r, one)"
+        "  n = BN(d)  o = OTHER(e)  y = Mul(n, o)",
+        "float[8,3,3,3] w, int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2}",
+        "Conv Shape Gather Add Div Mul Slice Slice Mul",
+        "float[N,3,H,W] x",
+    ),
+    "channels divided into groups in the graph": Pattern(
+        "c = Conv(x, w)  sh = Shape(c)  b = Slice(sh, zero, one)  g = Slice(sh, one, two)"
+        "  h = Slice(sh, two, four)  d = Div(g, two)  s = Concat<axis=0>(b, two, d, h)"
+        "  r = Reshape(c, s)  t = Transpose<perm=[0,2,1,3,4]>(r)  e = Reshape(t, sh)  y = BN6(e)",
+        "float[6,3,3,3] w, int64[1] zero = {0}, int64[1] one = {1}, int64[1] two = {2}, "
+        "int64[1] four = {4}",
+        "Conv Shape Slice Slice Slice Div Concat Reshape Transpose Reshape",
+        "float[N,3,H,W] x",
+    ),
+    "input, one value, a Pad of its own": Pattern(
+        "f = Cast<to=1>(x)  d = Mul(f, s)  e = Sub(d, k)  p = Pad(e, q)"
+        "  t = Transpose<perm=[0,3,1,2]>(p)  y = Conv<strides=[2,2]>(t, w)",
+        f"{W}, float s, float k, int64[8] q = {{0,1,1,0,0,1,1,0}}",
+        "Cast Pad Transpose Conv",
+        "uint8[N,H,W,3] x",
+    ),
+    "one value behind a Pad, opset 10": Pattern(
+        "c = Conv(x, w)  p = Pad<pads=[0,0,1,1,0,0,1,1], value=0.5>(c)  d = Mul(p, s)"
+        "  y = Add(d, k)",
+        f"{W}, float s, float k",
+        "Conv Pad",
+        opset=10,
+    ),
+    "one value before a Pad, whose value others read": Pattern(
+        "d = Mul(x, s)  e = Add(d, k)  p = Pad(e, q, v)  y = Conv(p, w)  z = Pad(x, q, v)",
+        f"{W}, float s, float k, float v, int64[8] q = {{0,0,1,1,0,0,1,1}}",
+        "Pad Conv Pad",
+        y="y:4 z:4",
+    ),
+    "a quantised weight behind a Transpose": Pattern(
+        "u = DequantizeLinear<axis=0>(q, s)  w = Transpose<perm=[1,0]>(u)  c = MatMul(x, w)"
+        "  d = Add(c, k)  t = Transpose<perm=[0,2,1]>(d)  y = POS(t)",
+        "int8[4,3] q, float[4] s, float[4] k",
+        "DequantizeLinear Transpose MatMul Add Transpose",
+        SEQUENCE,
+        "y:3",
+        values=(("q", [[9, -4, 7], [3, 5, -8], [1, -2, 6], [-7, 8, 2]]), ("s", [0.5, 1, 2, 3])),
+    ),
+    "a quantised weight of one scale behind a Transpose": Pattern(
+        "u = DequantizeLinear(q, s, z)  w = Transpose(u)  c = MatMul(x, w)  y = POS(c)",
+        "uint8[4,3] q, float s, uint8 z = {7}",
+        "DequantizeLinear Transpose MatMul Add",
+        "float[2,3] x",
+        "y:2",
+        values=(("q", [[9, 4, 7], [3, 5, 8], [1, 2, 6], [7, 8, 2]]), ("s", 0.5)),
+    ),
+    "a quantised weight behind a Transpose, forward": Pattern(
+        "r = Sigmoid(x)  n = POS3(r)  u = DequantizeLinear(q, s)  w = Transpose(u)"
+        "  y = Gemm(n, w, k)",
+        "int8[4,3] q, float s, float[4] k",
+        "Sigmoid DequantizeLinear Transpose Gemm",
+        "float[2,3] x",
+        "y:2",
+        values=(("q", [[9, -4, 7], [3, 5, -8], [1, -2, 6], [-7, 8, 2]]), ("s", 0.5)),
+    ),
+    "constants that join a norm on its way forward": Pattern(
+        "s = Sigmoid(x)  e = Mul(s, c)  n = Add(e, k)  d = Concat<axis=1>(token, n)"
+        "  p = Add(d, places)  a = MatMul(p, w)  y = Add(a, l)",
+        "float[3,5] w, float[3] c, float[3] k, float[2,1,3] token, float[1,8,3] places, float[5] l",
+        "Sigmoid Concat Add MatMul Add",
+        "float[2,7,3] x",
+        "y:3",
+    ),
+    "Where with a constant of channels, forward": Pattern(
+        "s = Tanh(x)  n = BN3(s)  e = Where(k, n, z)  y = Conv(e, w)",
+        f"{W}, float[3,1,1] z",
+        "Tanh Where Conv",
+        f"{FOUR}, bool[8,6] k",
+    ),
+    "a gap of zeros, forward": Pattern(
+        "s = Tanh(x)  n = SCALE3(s)  e = Concat<axis=2>(n, z)  y = Conv(e, w)",
+        f"{W}, float[2,3,1,6] z",
+        "Tanh Concat Conv",
+        values=(("z", 0),),
+    ),
 }

@@ -41,6 +41,41 @@ KEPT = {
         ),
         {"y": ("not-through", "broadcasts z")},
     ),
+    "norms of the halves of a Split that differ": (
+        Pattern(
+            "c = Conv(x, w)  d, e = Split<axis=2>(c)  n = BN(d)  o = OTHER(e)  y = Add(n, o)",
+            W,
+            "",
+        ),
+        {"n": ("axis-mismatch", "another axis of c"), "o": ("axis-mismatch", "another axis of c")},
+    ),
+    "a size that only the input tells": (
+        Pattern(
+            "c = Conv(x, w)  sh = Shape(c)  e = Slice(sh, zero, one)  d = Slice(c, zero, e, one)"
+            "  y = BN(d)",
+            f"{W}, int64[1] zero = {{0}}, int64[1] one = {{1}}",
+            "",
+            "float[N,3,8,6] x",
+        ),
+        {"y": ("not-through", "at no constant place")},
+    ),
+    "a shift of each channel behind a Pad": (
+        Pattern(
+            "c = Conv(x, w)  p = Pad(c, q)  y = BN(p)",
+            f"{W}, int64[8] q = {{0,0,1,1,0,0,1,1}}",
+            "",
+        ),
+        {"y": ("not-through", "pads with 0")},
+    ),
+    "a constant of one value, and a norm of channels": (
+        Pattern(
+            "s = Tanh(x)  n = BN3(s)  e = Where(k, n, z)  y = Conv(e, w)",
+            f"{W}, float z",
+            "",
+            "float[2,3,8,6] x, bool[8,6] k",
+        ),
+        {"n": ("not-through", "also reads z")},
+    ),
     "branches scaled differently": (
         Pattern(
             "s = Tanh(x)  n = BN3(s)  t = Sigmoid(x)  o = OTHER3(t)  e = Add(n, o)  y = Conv(e, w)",

@@ -53,11 +53,11 @@ QUANTISED = {
     "scales by input channel": of(
         "quantised-weight", ("axes 0 and 1",), PLAIN.replace("(q, s", "<axis=1> (q, s"), w=VECTORS
     ),
-    "a transposed weight": of(
+    "a transposed weight that others read": of(
         "quantised-weight",
         ("u", "w", "Transpose"),
         f"u = DequantizeLinear (q, s, z)  w = Transpose <perm=[0,1,3,2]> (u)  c = Conv (x, w) "
-        f"{NORM}",
+        f"{NORM}  e = Relu (w)",
     ),
     "a cast weight": of(
         "quantised-weight",

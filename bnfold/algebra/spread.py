@@ -74,6 +74,11 @@ class Spread:
         with np.errstate(over="ignore", invalid="ignore"):
             return Spread(after.scale * self.scale, after.scale * self.shift + after.shift)
 
+    def inverse(self) -> Spread:
+        """The map that gives x back: ``y / scale - shift / scale``, not finite for a scale of 0."""
+        with np.errstate(all="ignore"):
+            return Spread(1.0 / self.scale, -self.shift / self.scale)
+
     def equals(self, other: Spread) -> bool:
         """Whether both are the same numbers, however they are spread."""
         try:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, helper
 
+from bnfold.checking.excerpt import Excerpt
 from bnfold.checking.extents import Extents, Shapes
 from bnfold.checking.sides import Need, Sides
 from bnfold.checking.written import RegionError
@@ -164,8 +165,7 @@ def _moved(
     }
     read = {name for node in sides.after.nodes for name in node.input}
     halves = {name: half for name, half in halves.items() if name in read}
-    pads = [sum(n.op_type == "Pad" for n in side.nodes) for side in (sides.before, sides.after)]
-    if not halves and pads[0] == pads[1]:
+    if not halves and _fills(sides.before) == _fills(sides.after):
         return {}
     try:
         plain = sides.after.magnitudes(feed, names)
@@ -176,6 +176,12 @@ def _moved(
         name: (more[name] - plain[name]) * (1 + 1e-6) + part * np.nan_to_num(plain[name])
         for name in names
     }
+
+
+def _fills(side: Excerpt) -> list[float]:
+    """What the Pads of a side fill their borders with, where that is an attribute."""
+    found = (a for node in side.nodes if node.op_type == "Pad" for a in node.attribute)
+    return sorted(attribute.f for attribute in found if attribute.name == "value")
 
 
 def _terms(sides: Sides) -> int:

@@ -78,8 +78,9 @@ def _nodes_of(fold: FoldPlan) -> Iterator[Node]:
 
 def _dequantizers(linear: Linear) -> list[Node]:
     """What makes the weight and the bias of an operator, where they are quantised."""
-    constants = (linear.weight, linear.bias)
-    return [constant.node for constant in constants if isinstance(constant, Dequantised)]
+    constants = [c for c in (linear.weight, linear.bias) if isinstance(c, Dequantised)]
+    between = [constant.between for constant in constants if constant.between is not None]
+    return [*(constant.node for constant in constants), *between]
 
 
 def _join_dequantisers(plan: Plan, home: dict[Node, int], sets: _Sets, written: Written) -> None:
@@ -87,6 +88,8 @@ def _join_dequantisers(plan: Plan, home: dict[Node, int], sets: _Sets, written: 
     for node, linear in plan.linears.items():
         for tensor in map(node.input, (linear.weight_at, linear.bias_at)):
             maker = tensor.producer if tensor is not None else None
+            if maker is not None and maker.op_type == "Transpose" and maker.inputs[0] is not None:
+                maker = maker.inputs[0].producer
             if maker is None or maker.op_type != "DequantizeLinear":
                 continue
             if written.nodes(maker) != [maker.proto]:

@@ -12,6 +12,7 @@ import onnx
 from onnx import helper
 
 from bnfold.algebra.layer import Layer
+from bnfold.algebra.spread import Spread
 from bnfold.checking.claims import Exact, bias_difference, largest_difference
 from bnfold.checking.cluster import Cluster
 from bnfold.checking.excerpt import Constant
@@ -19,6 +20,7 @@ from bnfold.checking.written import RegionError, Stream, Written, dtype_of
 from bnfold.checking.yardstick import format_of, quanta
 from bnfold.folding.plan import Plan
 from bnfold.folding.rules.reading import Linear
+from bnfold.folding.rules.through import Fill
 from bnfold.onnxgraph.graph import Node, Scope, Tensor
 from bnfold.onnxgraph.rewrite import NewTensor
 from bnfold.onnxgraph.types import Types
@@ -73,6 +75,7 @@ class Pledge:
         self._claims: dict[Node, Claim] = {}
         self._hosts: dict[Node, Claim] = {}
         self._operands: dict[tuple[Node, int], Exact] = {}
+        self._fills: dict[Node, Fill] = {}
         nodes = cluster.nodes
         for node in nodes:
             linear = plan.linears.get(node)
@@ -92,6 +95,12 @@ class Pledge:
                 if tensor is operand.known.tensor:
                     exact = Exact.operand(operand.spread, values(tensor))
                     self._operands[operand.node, at] = exact
+        for node, fill in (one for fold in cluster.folds for one in fold.fills.items()):
+            # Before opset 11 it is an attribute, which is evaluated as it will be written.
+            if len(written.nodes(node)[0].input) > 2:
+                exact = Exact.operand(Spread.identity(), np.array(fill.value))
+                self._operands[node, 2] = exact
+                self._fills[node] = fill
         makers = {
             (node.scope, name): (node, proto)
             for node in nodes
@@ -232,9 +241,12 @@ class Pledge:
             weight = self._difference(linear.node, at, name, claim.weight, kind, evaluated)
             worst = max(worst, weight, self._bias_difference(claim, evaluated))
         for (node, at), exact in self._operands.items():
-            old = node.inputs[at]
-            assert old is not None
-            kind = self._types.element_type(old)
+            old, fill = node.input(at), self._fills.get(node)
+            if fill is not None:
+                kind = fill.data_type
+            else:
+                assert old is not None
+                kind = self._types.element_type(old)
             name = _input(self._written.nodes(node)[0], at)
             worst = max(worst, self._difference(node, at, name, exact, kind, evaluated))
         return worst
@@ -248,7 +260,7 @@ class Pledge:
             if tuple(found.proto.dims) != weight.shape or found.proto.data_type != kind:
                 raise RegionError(f"the weight becomes {name}, of another shape or dtype")
             return largest_difference(weight, Stream(found))
-        if found is node.inputs[at] and weight.is_same:
+        if found is node.input(at) and weight.is_same:
             return 0.0
         values, units = evaluated(name, node)
         if values.shape != weight.shape:

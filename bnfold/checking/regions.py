@@ -21,6 +21,7 @@ from bnfold.folding.find import Norm
 from bnfold.folding.inline import Analysis
 from bnfold.folding.outcome import RegionsChecked
 from bnfold.folding.plan import FoldPlan, Plan
+from bnfold.folding.rules.quantised import Dequantised
 from bnfold.onnxgraph.constants import Constants
 from bnfold.onnxgraph.graph import Node
 
@@ -114,6 +115,8 @@ def _changed_nodes(plan: Plan) -> set[Node]:
         for tensor in map(node.input, (linear.weight_at, linear.bias_at)):
             if tensor is not None and tensor.producer is not None:
                 nodes.add(tensor.producer)
+        constants = [c for c in (linear.weight, linear.bias) if isinstance(c, Dequantised)]
+        nodes |= {constant.node for constant in constants}
     for fold in plan.folds:
         nodes |= {*fold.gone, *fold.crossed}
         nodes |= {sink.back.node for sink in fold.sinks if sink.back is not None}

@@ -36,6 +36,7 @@ _CHANGED = {
     "Gemm": ("beta", "broadcast"),
     "FusedGemm": ("beta", "broadcast"),
     "DequantizeLinear": ("axis",),
+    "Pad": ("value",),
 }
 """Attributes that a fold may change; they are evaluated on both sides."""
 _SEQUENCES = frozenset({"SplitToSequence"})

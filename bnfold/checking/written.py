@@ -105,6 +105,9 @@ class Original:
                 continue
             if at in SHAPE_ONLY.get(node.op_type, ()) and stored_tensor(tensor) is None:
                 dims = self.types.dims(tensor, measured_dims(node))
+                shape = None if dims is not None else self.types.shape(tensor)
+                if shape is not None:  # of which a Gather or Slice takes the known sizes
+                    dims = [size if isinstance(size, int) else 0 for size in shape]
                 if dims is not None:
                     name = names.setdefault(tensor, f"t{len(names)}")
                     given[name] = np.broadcast_to(np.float32(0), [max(d, 0) for d in dims])

@@ -10,7 +10,7 @@ import onnx
 
 from bnfold.algebra.layer import Layer
 from bnfold.folding.biases import Biases
-from bnfold.folding.bordering import Around, write_border
+from bnfold.folding.bordering import Around, write_border, write_fill
 from bnfold.folding.find import Step, value_readers
 from bnfold.folding.naming import Names
 from bnfold.folding.operands import StoredConstant, store_operands
@@ -96,6 +96,9 @@ class _Applier:
             biases.store(linear, layer)
         self._applied.bias_flushed = biases.flushed
         self._applied.operands = store_operands(plan.operands, surgery, self._proto)
+        for fold in plan.folds:
+            for node, fill in fold.fills.items():
+                write_fill(node, fill, self._proto(node), surgery, self._opset)
         self._delete()
         around = {node: Around(behind=[add]) for node, add in biases.behind.items()}
         for sink in (sink for fold in plan.folds for sink in fold.sinks):

@@ -135,6 +135,8 @@ class _Walk:
                 f"{made} is made by {node.label}, {article(node.op_type)}, "
                 "which is no linear operator",
             )
+        if len(node.outputs) > 1:
+            self._sharing.take_equal_parts(node, wanted)
         for slot, spread in wanted.items():
             tensor = node.outputs[slot]
             assert tensor is not None
@@ -183,7 +185,13 @@ class _Walk:
             return Refused(
                 "producer-not-linear", f"{node.label} is {article(node.op_type)} with other outputs"
             )
+        if node in self._survey.filled:
+            return Refused("not-through", f"{node.label} fills its border for another norm already")
         found = rule.backward(node, wanted, self._survey.context)
+        if isinstance(found, Refused) and rule.refilled is not None:
+            fill = rule.refilled(node, wanted[0], self._survey.context)
+            if fill is not None:
+                self._route.fills[node], found = fill, {0: wanted[0]}
         if isinstance(found, list):
             if len(found) > 1:
                 self.forks.append((node, len(found)))

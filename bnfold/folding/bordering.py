@@ -1,4 +1,4 @@
-"""Write what keeps the border of a convolution: a Pad in front of it, or an Add of a map behind."""
+"""Write what keeps a border: a Pad before a convolution, an Add of a map behind, a Pad's value."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from bnfold.folding.biases import add_of
 from bnfold.folding.rules.border import Border, MapBehind, PadBefore
 from bnfold.folding.rules.operators import version_of
 from bnfold.folding.rules.reading import Linear
+from bnfold.folding.rules.through import Fill
 from bnfold.folding.store import dtype_of
 from bnfold.folding.surgery import Surgery
+from bnfold.onnxgraph.graph import Node
 
 
 @dataclass
@@ -86,6 +88,28 @@ def _add_map(
     label = linear.node.label
     name = surgery.store_array(None, [], values, linear.node.scope, f"{label}_border")
     return Around(behind=[add_of(proto.output[0], name, made, f"{label}_border_add", opset)])
+
+
+def write_fill(node: Node, fill: Fill, proto: onnx.NodeProto, surgery: Surgery, opset: int) -> None:
+    """Let a Pad fill its border with another value.
+
+    Args:
+        proto: the node as it will be written, to be changed.
+        opset: of the model.
+    """
+    value = np.array(fill.value)
+    stored, _ = flushed(rounded(value, helper.tensor_dtype_to_np_dtype(fill.data_type)), value)
+    if (version_of("Pad", opset) or 1) < 11:
+        for at in reversed(range(len(proto.attribute))):
+            if proto.attribute[at].name == "value":
+                del proto.attribute[at]
+        proto.attribute.append(helper.make_attribute("value", float(stored)))
+        return
+    before = node.input(2)
+    if before is not None:
+        surgery.unread_once(before)
+    proto.input.extend([""] * (3 - len(proto.input)))
+    proto.input[2] = surgery.store_array(None, [], stored, node.scope, f"{node.label}_value")
 
 
 def _rounded(values: Array, linear: Linear) -> tuple[Array, Array]:

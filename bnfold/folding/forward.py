@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from bnfold.algebra.affine import Affine
 from bnfold.algebra.spread import Spread
 from bnfold.folding.find import Step, value_readers
 from bnfold.folding.fitting import composed, fitted
+from bnfold.folding.operands import as_if_mapped
 from bnfold.folding.reach import Reach
 from bnfold.folding.reasons import Refused
 from bnfold.folding.route import Route, Sink
@@ -25,7 +27,12 @@ def push_forward_route(reach: Reach, first: Step) -> Route | Refused:
         reach: the graph.
         first: the step whose data keeps its values.
     """
-    return _Walk(reach).run(first)
+    walk = _Walk(reach)
+    found = walk.run(first)
+    if isinstance(found, Refused) and walk.constants and not reach.survey.is_tired:
+        again = _Walk(reach, changes_constants=True).run(first)
+        return found if isinstance(again, Refused) else again
+    return found
 
 
 def why_left_alone(survey: Survey, route: Route) -> Refused | None:
@@ -75,7 +82,19 @@ _MOVES = frozenset(
 
 
 class _Walk:
-    def __init__(self, reach: Reach) -> None:
+    """One attempt.
+
+    Args:
+        changes_constants: whether constants that join the norm on its way are changed, so that they
+            can be read as if they came from the norm, too.
+
+    Attributes:
+        constants: whether there was one that could be.
+    """
+
+    def __init__(self, reach: Reach, *, changes_constants: bool = False) -> None:
+        self.constants = False
+        self._changes_constants = changes_constants
         self._reach = reach
         self._survey = reach.survey
         self._route = Route("forward")
@@ -163,7 +182,17 @@ class _Walk:
         allowed = range(len(node.inputs)) if rule.data is None else rule.data
         if not set(owed) <= set(allowed):
             return Refused("not-through", f"{node.label} reads the norm as a parameter")
+        if node in self._survey.filled:
+            return Refused("not-through", f"{node.label} fills its border for another norm already")
+        whole = self._with_constants(node, owed, allowed) if len(allowed) > 1 else owed
+        if isinstance(whole, Refused):
+            return whole
+        owed = whole
         found = rule.forward(node, owed, self._survey.context)
+        if isinstance(found, Refused) and rule.refilled is not None:
+            fill = rule.refilled(node, owed[0].inverse(), self._survey.context)
+            if fill is not None:
+                self._route.fills[node], found = fill, {0: owed[0]}
         if isinstance(found, Refused):
             return self._take_along(node, owed, found)
         made, data = node.outputs[0], node.input(0)
@@ -183,6 +212,24 @@ class _Walk:
             if why is not None:
                 return why
         return None
+
+    def _with_constants(
+        self, node: Node, owed: dict[int, Spread], slots: Sequence[int]
+    ) -> dict[int, Spread] | Refused:
+        """The maps of a node's inputs, with those of the constants among them once they change."""
+        spread = next(iter(owed.values()))
+        inputs = {at: node.input(at) for at in slots if at not in owed}
+        constant = {at: t for at, t in inputs.items() if t and self._survey.is_constant(t)}
+        if not constant or not all(one.equals(spread) for one in owed.values()):
+            return owed
+        self.constants = True
+        if not self._changes_constants:
+            return owed
+        found = as_if_mapped(node, constant, spread, self._survey.context)
+        if isinstance(found, Refused):
+            return found
+        self._route.operands += found
+        return {**owed, **dict.fromkeys(constant, spread)}
 
     def _take_along(self, node: Node, owed: dict[int, Spread], why: Refused) -> Refused | None:
         """Begin with the norms of the other branches too, and come back to where they join.

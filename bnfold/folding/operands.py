@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -56,6 +56,41 @@ def why_not_operand(operand: Operand) -> Refused | None:
                 f"{exact[bad][0]:.6g}, beyond {dtype.name} (at most {largest(dtype):.6g})",
             )
     return None
+
+
+def as_if_mapped(
+    node: Node, constants: Mapping[int, Tensor], spread: Spread, context: Context
+) -> list[Operand] | Refused:
+    """``f(s x + t, c) == f(s x + t, s c' + t)`` with ``c' = (c - t) / s``: all c that change.
+
+    Args:
+        constants: by their position among the inputs of ``node``.
+        spread: s and t.
+    """
+    operands: list[Operand] = []
+    if not spread.scale.all():
+        return Refused("not-through", f"{node.label} would divide by a scale of zero")
+    for tensor in dict.fromkeys(constants.values()):
+        known = read_operand(tensor, context)
+        if isinstance(known, Refused):
+            return known
+        values = known.array.astype(np.float64)
+        with np.errstate(all="ignore"):
+            try:
+                is_same = bool((values * spread.scale + spread.shift == values).all())
+            except ValueError:
+                is_same = False
+        if not is_same:
+            inner = spread.inverse()
+            more = max(len(inner.shape) - len(known.shape), 0)
+            if set(inner.shape[:more]) == {1}:
+                inner = inner.moved(lambda v, more=more: v.reshape(v.shape[more:]))  # type: ignore[misc]
+            operand = Operand(known, node, inner)
+            why = why_not_operand(operand)
+            if why is not None:
+                return why
+            operands.append(operand)
+    return operands
 
 
 def why_stored_twice(route: Sequence[Operand], others: Sequence[Operand]) -> Refused | None:

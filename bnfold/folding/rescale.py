@@ -207,6 +207,8 @@ class _Rescaling:
     def ask(self, constant: Dequantised, factor: Float64Array, user: Node, at: int) -> None:
         """Note that a node will read ``factor * constant``."""
         wishes = self._wishes.setdefault(constant.node, {})
+        if constant.between is not None:
+            user, at = constant.between, 0
         key = (factor.shape, factor.tobytes())
         wishes.setdefault(key, _Wish(constant, factor)).users.append((user, at))
 

@@ -10,6 +10,7 @@ from bnfold.algebra.spread import Spread
 from bnfold.folding.find import Step
 from bnfold.folding.rules.border import Border
 from bnfold.folding.rules.reading import Linear
+from bnfold.folding.rules.through import Fill
 from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.graph import Node, Tensor
 
@@ -60,6 +61,7 @@ class Route:
         crossed: operators that stay, and from now on carry other values.
         sinks: the operators that take up the map.
         operands: the constants that take up the map.
+        fills: operators whose border takes up the map -> what they fill it with.
         instead: tensor that goes -> tensor that has its values from now on.
         changed: tensors that carry other values than before, and get other names.
     """
@@ -71,6 +73,7 @@ class Route:
     crossed: list[Node] = field(default_factory=list)
     sinks: list[Sink] = field(default_factory=list)
     operands: list[Operand] = field(default_factory=list)
+    fills: dict[Node, Fill] = field(default_factory=dict)
     instead: dict[Tensor, Tensor] = field(default_factory=dict)
     changed: list[Tensor] = field(default_factory=list)
 

@@ -92,6 +92,21 @@ class Sharing:
                 return self._shared(tensor, spread, others[at:])
         return None
 
+    def take_equal_parts(self, node: Node, wanted: dict[int, Spread]) -> None:
+        """Ask for the other outputs too, the parts of a Split, where equal norms read them."""
+        spread = next(iter(wanted.values()))
+        for slot, tensor in enumerate(node.outputs):
+            if tensor is None or slot in wanted or tensor.is_output or tensor.is_pinned:
+                continue
+            readers = value_readers(tensor)
+            if not 0 < len(readers) <= FEW or readers[0].scope is not tensor.scope:
+                continue
+            # Tried on a route of its own, since what is noted of one that does not follow stays.
+            trial = Sharing(self._survey, Route("backward"), {})
+            if all(trial._follows(reader, tensor, spread, NEAR) for reader in readers):
+                wanted[slot] = spread
+                self._asked.setdefault(tensor, [])
+
     def _follows(self, node: Node, tensor: Tensor, spread: Spread, near: int) -> bool:
         """Whether a reader does not mind a map of what it reads, or lets it reach equal norms.
 

@@ -34,6 +34,7 @@ class Survey:
         begun_by: node that reads the source of a chain -> the first step of that chain.
         gone: nodes that accepted routes remove.
         taken_back: the steps among them that went back.
+        filled: nodes whose border accepted routes fill with another value.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Survey:
         self.begun_by: dict[Node, Step] = {}
         self.gone: set[Node] = set()
         self.taken_back: set[Step] = set()
+        self.filled: set[Node] = set()
         self._selection = selection
         self._order = _ranked(index.nodes) if chains else {}
         self._visits_left = VISITS * len(index.nodes)
@@ -67,6 +69,7 @@ class Survey:
         """Note what an accepted route removes."""
         backs = [sink.back for sink in route.sinks if sink.back is not None]
         self.gone.update(route.gone, (step.node for step in backs))
+        self.filled.update(route.fills)
         if route.direction == "backward":
             self.taken_back.update(route.steps)
 

@@ -16,6 +16,7 @@ from bnfold.algebra.affine import Array
 from bnfold.onnxgraph.expressions import (
     EVALUATED,
     SHAPE_ONLY,
+    TAKING,
     TYPE_ONLY,
     constant_of,
     measured_dims,
@@ -170,6 +171,8 @@ class Constants:
             return Unknown(VARIABLE, f"{tensor.name} is computed by {node.label} ({node.op_type})")
         if node.op_type in SHAPE_ONLY and self._has_static_shape(node):
             return None
+        if node.op_type in TAKING and self._takes_static_sizes(node):
+            return None
         return _BY_INPUTS
 
     def _has_static_shape(self, node: Node) -> bool:
@@ -188,6 +191,34 @@ class Constants:
             self._shapes[node] = np.array(wanted[0], dtype=np.int64)
         else:
             self._shapes[node] = np.array(wanted, dtype=np.int64)
+        return True
+
+    def _takes_static_sizes(self, node: Node) -> bool:
+        """Whether a Gather or Slice takes only known sizes from a Shape whose others are open."""
+        if node in self._shapes:
+            return True
+        source = node.input(0)
+        shape = source.producer if source is not None else None
+        measured = shape.input(0) if shape is not None and shape.op_type == "Shape" else None
+        if shape is None or shape.domain or measured is None:
+            return False
+        dims = self._types.shape(measured)
+        if dims is None or (measured.is_input and measured.scope.parent is not None):
+            return False
+        sizes = np.array([d if isinstance(d, int) else -1 for d in dims], dtype=np.int64)
+        feeds: list[Array | None] = [sizes[measured_dims(shape)]]
+        for tensor in node.inputs[1:]:
+            known = stored_constant(tensor, self._index.document.tensors) if tensor else None
+            if tensor is not None and (known is None or self._by_itself(tensor) is not None):
+                return False
+            feeds.append(known.array if known is not None else None)
+        try:
+            found = np.asarray(self._run(node, feeds)[0])
+        except Exception:  # whatever is wrong with it, it is not known
+            return False
+        if (found < 0).any():
+            return False
+        self._shapes[node] = found
         return True
 
     def _needed(self, node: Node) -> list[Tensor]:

@@ -15,7 +15,7 @@ VIEWS = frozenset({"Identity", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "
 ELEMENTWISE = frozenset(
     (
         "Abs Add And Cast CastLike Ceil Clip Div Equal Exp Floor Greater GreaterOrEqual Less "
-        "LessOrEqual Log Max Mean Min Mul Neg Not Or Pow Reciprocal Relu Round Sigmoid Sign "
+        "LessOrEqual Log Max Mean Min Mod Mul Neg Not Or Pow Reciprocal Relu Round Sigmoid Sign "
         "Softplus Sqrt Sub Sum Tanh Where Xor"
     ).split()
 )
@@ -28,6 +28,8 @@ SHRINKING = frozenset(
 )
 # Operators whose result is as large as an input says; see ``result_size``.
 GROWING = frozenset({"ConstantOfShape", "Expand", "Gather", "Range", "Tile"})
+# Operators whose result is some elements of their first input, as they are.
+TAKING = frozenset({"Gather", "Slice"})
 EVALUATED = VIEWS | ELEMENTWISE | SHRINKING | GROWING
 
 # Inputs that are read for their element type, or for their shape, but not for their values.

@@ -1,17 +1,19 @@
-"""Pad: the border is made of the data, or of one value."""
+"""Pad: the border is made of the data, or of one value, which a map can act on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import TensorProto, helper
 
 from bnfold.algebra.affine import Float64Array
+from bnfold.algebra.rounding import largest
 from bnfold.algebra.spread import Spread
 from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.conditions import find_rank, first_wrong, why_too_wide
-from bnfold.folding.rules.reading import Context, malformed, read_version
-from bnfold.folding.rules.through import Spreads, Through, blocked
+from bnfold.folding.rules.reading import FLOATS, Context, malformed, read_version
+from bnfold.folding.rules.through import Fill, Spreads, Through, blocked
 from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.graph import Node
 
@@ -159,6 +161,29 @@ def pad_forward(node: Node, spreads: Spreads, context: Context) -> Spreads | Ref
     return {0: full}
 
 
+def pad_refilled(node: Node, spread: Spread, context: Context) -> Fill | None:
+    """``s pad(x, v) + t == pad(s x + t, s v + t)`` where s and t are one value each.
+
+    None where they are not, and where the value cannot be stored: it is not finite, or an attribute
+    (before opset 11) of float64 data.
+    """
+    border, data = _read(node, context), node.input(0)
+    if isinstance(border, Refused) or border.value is None or spread.scale.size != 1:
+        return None
+    if len(spread.shape) > border.rank:
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):
+        value = float(spread.scale.item() * border.value + spread.shift.item())
+    kinds = [context.types.element_type(t) for t in (node.input(2), data) if t is not None]
+    kind = next((kind for kind in kinds if kind), 0)
+    if kind not in FLOATS:
+        return None
+    if context.opset < 11 and kind == TensorProto.DOUBLE:
+        return None
+    is_stored = abs(value) <= largest(helper.tensor_dtype_to_np_dtype(kind))
+    return Fill(value, kind) if is_stored else None
+
+
 def _why_changed(node: Node, spread: Spread, border: _Border, *, of_output: bool) -> Refused | None:
     """Why some element of the border would not stay what it is.
 
@@ -211,4 +236,4 @@ def _cut_and_extended(spread: Spread, axis: int, begin: int, end: int) -> Spread
     return Spread(extend(spread.scale, 1.0), extend(spread.shift, 0.0))
 
 
-PAD = Through(pad_backward, pad_forward)
+PAD = Through(pad_backward, pad_forward, refilled=pad_refilled)

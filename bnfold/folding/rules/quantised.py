@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from onnx import TensorProto
 
 from bnfold.algebra.affine import Array, Float64Array
 from bnfold.folding.reasons import Refused
+from bnfold.folding.rules.codes import PER_AXIS_SINCE, read_codes, scale_axis
 from bnfold.folding.rules.reading import (
     Context,
     as_float64,
@@ -17,19 +17,10 @@ from bnfold.folding.rules.reading import (
     read_constant,
     read_version,
 )
-from bnfold.onnxgraph.constants import OVERRIDABLE, TOO_LARGE, Known, Unknown
+from bnfold.onnxgraph.constants import OVERRIDABLE, Known
 from bnfold.onnxgraph.expressions import VIEWS
 from bnfold.onnxgraph.graph import Node, Tensor
-from bnfold.onnxgraph.tensors import type_name
 
-PER_AXIS_SINCE = 13
-"""The version of DequantizeLinear from which on a scale can differ along an axis."""
-
-_CODES = frozenset(
-    number
-    for name, number in TensorProto.DataType.items()
-    if name.startswith(("INT", "UINT", "FLOAT4", "FLOAT6", "FLOAT8E4", "FLOAT8E5"))
-)
 _ON_THE_WAY = VIEWS | {"Cast", "CastLike"}
 
 
@@ -44,6 +35,8 @@ class Dequantised(Known):
         scale, zero: of one value, of one for each index of ``axis``, or of one for each block.
         axis: along which scale and zero differ, or None where they are one value.
         block: how many indices of ``axis`` share a scale, or 0 where there are no blocks.
+        between: a Transpose that only the operator reads, or None; axes above are before it.
+        order: its perm.
     """
 
     node: Node
@@ -53,11 +46,14 @@ class Dequantised(Known):
     zero: Known | None
     axis: int | None = None
     block: int = 0
+    between: Node | None = None
+    order: tuple[int, ...] = ()
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """The dims, without reading the codes."""
-        return self.codes.shape
+        shape = self.codes.shape
+        return tuple(shape[at] for at in self.order) if self.between is not None else shape
 
     @property
     def data_type(self) -> int:
@@ -81,14 +77,15 @@ class Dequantised(Known):
         if self.axis is None:
             return values.reshape(())
         if self.block:
-            size = self.shape[self.axis]
+            size = self.codes.shape[self.axis]
             repeated = np.repeat(values, self.block, axis=self.axis)
             return np.take(repeated, np.arange(size), axis=self.axis)
-        return values.reshape(-1, *[1] * (len(self.shape) - self.axis - 1))
+        return values.reshape(-1, *[1] * (len(self.codes.shape) - self.axis - 1))
 
     def values(self) -> Float64Array:
         """``(q - zero) * scale``."""
-        return np.asarray(self._away() * self.spread(self.scale.array))
+        values = np.asarray(self._away() * self.spread(self.scale.array))
+        return values.transpose(self.order) if self.between is not None else values
 
     def _away(self) -> Float64Array:
         codes = np.asarray(self.codes.array).astype(np.float64)
@@ -125,8 +122,10 @@ def rescaled(constant: Dequantised, factor: Float64Array) -> Rescaled | str:
     Returns:
         The new scale, or why there is none.
     """
-    shape = constant.shape
+    shape = constant.codes.shape
     factor = _narrow(factor.reshape((*[1] * (len(shape) - factor.ndim), *factor.shape)))
+    if constant.between is not None:
+        factor = factor.transpose(np.argsort(constant.order))
     if any(size not in (1, dim) for size, dim in zip(factor.shape, shape, strict=True)):
         return f"its factor has shape {list(factor.shape)}, and the codes {list(shape)}"
     old = as_float64(constant.scale)
@@ -157,7 +156,7 @@ def _rescaled_blocks(
     constant: Dequantised, factor: Float64Array, axis: int, old: Float64Array
 ) -> Rescaled | str:
     """``rescaled`` for a scale of one value a block: the factor has to be one value in a block."""
-    size, block = constant.shape[axis], constant.block
+    size, block = constant.codes.shape[axis], constant.block
     if factor.shape[axis] == 1:
         return Rescaled(old * factor, axis, old)
     firsts = np.take(factor, np.arange(0, size, block), axis=axis)
@@ -198,11 +197,43 @@ def read_weight(
         return _read_dequantised(tensor, maker, what, context, code)
     assert tensor.producer is not None
     between = tensor.producer
+    if between.op_type == "Transpose" and between.input(0) is maker.outputs[0]:
+        found = _read_transposed(tensor, between, node, maker, what, context, code)
+        if found is not None:
+            return found
     return Refused(
         code,
         f"the {what} of {node.label} is quantised, and {between.label} ({between.op_type}) stands "
         f"between its {maker.label} (DequantizeLinear) and {node.label}",
     )
+
+
+def _read_transposed(
+    tensor: Tensor,
+    between: Node,
+    node: Node,
+    maker: Node,
+    what: str,
+    context: Context,
+    code: str,
+) -> Dequantised | Refused | None:
+    """A constant behind a DequantizeLinear and a Transpose that only ``node`` reads, else None."""
+    is_alone = tensor.readers == [node] and node.inputs.count(tensor) == 1
+    if not is_alone or tensor.is_output or tensor.is_pinned or between.scope is not node.scope:
+        return None
+    version, made = read_version(between, context), maker.outputs[0]
+    if isinstance(version, Refused) or made is None:
+        return version if isinstance(version, Refused) else None
+    found = _read_dequantised(made, maker, what, context, code)
+    if isinstance(found, Refused):
+        return found
+    rank = len(found.codes.shape)
+    perm = between.attribute("perm")
+    order = tuple(int(at) for at in perm.ints) if perm is not None else tuple(range(rank))[::-1]
+    if sorted(order) != list(range(rank)):
+        return malformed(between, f"its perm is {list(order)}, and its data has {rank} axes")
+    found.between, found.order = between, order
+    return found
 
 
 def read_bias(tensor: Tensor | None, node: Node, what: str, context: Context) -> Known | Refused:
@@ -229,7 +260,7 @@ def _read_dequantised(
     version = read_version(node, context)
     if isinstance(version, Refused):
         return version
-    codes = _read_codes(node.input(0), node, "codes", context, code)
+    codes = read_codes(node.input(0), node, "codes", context, code)
     if isinstance(codes, Refused):
         return codes
     scale = read_constant(node.input(1), node, "scale", context, "weight-not-constant")
@@ -237,7 +268,7 @@ def _read_dequantised(
         return scale
     zero: Known | None = None
     if node.input(2) is not None:
-        found = _read_codes(node.input(2), node, "zero point", context, code)
+        found = read_codes(node.input(2), node, "zero point", context, code)
         if isinstance(found, Refused):
             return found
         zero = found
@@ -245,7 +276,7 @@ def _read_dequantised(
         is_one = int(np.prod(zero.shape)) == int(np.prod(scale.shape)) == 1
         if zero.data_type != codes.data_type or (zero.shape != scale.shape and not is_one):
             return malformed(node, "its zero point has another dtype or shape than its codes need")
-    axis = _axis(node, codes.shape, scale.shape, version)
+    axis = scale_axis(node, codes.shape, scale.shape, version)
     if isinstance(axis, Refused):
         return axis
     if 0 in codes.shape:
@@ -265,40 +296,3 @@ def _read_dequantised(
         block=node.integer("block_size", 0) if len(scale.shape) > 1 else 0,
     )
     return constant
-
-
-def _read_codes(
-    tensor: Tensor | None, node: Node, what: str, context: Context, code: str
-) -> Known | Refused:
-    """The codes or the zero point of a DequantizeLinear."""
-    if tensor is None:
-        return malformed(node, f"it has no {what}")
-    found = context.constants.value(tensor)
-    if isinstance(found, Unknown):
-        codes = {OVERRIDABLE: OVERRIDABLE, TOO_LARGE: TOO_LARGE}
-        return Refused(codes.get(found.code, code), f"the {what} of {node.label}: {found.detail}")
-    if found.data_type not in _CODES:
-        return malformed(node, f"its {what} is {type_name(found.data_type)}")
-    return found
-
-
-def _axis(
-    node: Node, shape: tuple[int, ...], scale: tuple[int, ...], version: int
-) -> int | Refused | None:
-    """The axis along which a scale differs, or None where it is one value."""
-    block = node.integer("block_size", 0)
-    if not scale or (scale == (1,) and block == 0):
-        return None
-    rank = len(shape)
-    axis = node.integer("axis", 1)
-    listed = f"its scale has shape {list(scale)} for codes of shape {list(shape)}"
-    if version < PER_AXIS_SINCE:
-        return malformed(node, f"{listed}, and at its opset it is one value")
-    if not -rank <= axis < rank:
-        return malformed(node, f"its axis is {axis}, and its codes have {rank} axes")
-    axis %= rank
-    wanted: tuple[int, ...] = (shape[axis],)
-    if block != 0:
-        blocks = -(-shape[axis] // block) if block > 0 else 0
-        wanted = (*shape[:axis], blocks, *shape[axis + 1 :])
-    return axis if scale == wanted else malformed(node, f"{listed} on axis {axis}")

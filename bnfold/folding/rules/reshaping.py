@@ -9,7 +9,7 @@ from bnfold.folding.rules.grouping import Size, product, regrouped
 from bnfold.folding.rules.reading import Context, malformed, read_version
 from bnfold.folding.rules.sizes import Shape, fitted, rank_refused, shape_of
 from bnfold.folding.rules.through import Spreads, Through, blocked
-from bnfold.onnxgraph.graph import Node
+from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.types import Dim
 
 _Sides = tuple[list[Size], list[Size]]
@@ -44,14 +44,36 @@ def _read_reshape(node: Node, context: Context) -> _Sides | Refused:
         if wanted is None and target is not None:
             if made is None and length is not None and len(length) == 1:
                 made = (None,) * length[0] if isinstance(length[0], int) else None
-            if made is None:
+            listed = _listed(target, context)
+            if made is None or (listed is not None and len(listed) == len(made)):
+                wanted = listed
+            if made is None and wanted is None:
                 return rank_refused(node)
-            wanted = made
+            if made is not None:
+                told = zip(wanted or made, made, strict=True)
+                wanted = [one if one is not None else other for one, other in told]
     if wanted is None:
         return malformed(node, "it has no shape")
     if shape is None:
         return rank_refused(node)
     return _resolved(node, shape, wanted, made)
+
+
+def _listed(target: Tensor, context: Context) -> list[Dim] | None:
+    """The sizes that a Concat puts together, None where a part is not constant."""
+    node = target.producer
+    if node is None or node.op_type != "Concat" or node.domain:
+        return None
+    sizes: list[Dim] = []
+    for part in node.inputs:
+        numbers, length = context.whole_numbers(part), shape_of(part, context)
+        if numbers is not None:
+            sizes += numbers
+        elif length is not None and len(length) == 1 and isinstance(length[0], int):
+            sizes += [None] * length[0]
+        else:
+            return None
+    return sizes
 
 
 def _resolved(

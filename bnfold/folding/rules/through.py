@@ -30,6 +30,19 @@ Forward = Callable[[Node, Spreads, Context], Spreads | Refused]
 
 
 @dataclass(frozen=True)
+class Fill:
+    """What an operator fills its border with from now on.
+
+    Attributes:
+        value: in units of its data.
+        data_type: ONNX data type of the data.
+    """
+
+    value: float
+    data_type: int
+
+
+@dataclass(frozen=True)
 class Through:
     """How an affine map crosses an operator.
 
@@ -38,6 +51,8 @@ class Through:
         data: which inputs a map can come from or go to; None for all of them.
         one_branch: whether it is enough, on the way back, if one of those inputs takes the map.
         gives_input: whether the operator gives what it reads, so that it can go with the norm.
+        refilled: what a border is filled with after a map that is let through only if it acts on
+            that value, too; None where that is no help. What it is given is the way back's map.
     """
 
     backward: Backward
@@ -45,6 +60,7 @@ class Through:
     data: tuple[int, ...] | None = (0,)
     gives_input: bool = False
     one_branch: bool = False
+    refilled: Callable[[Node, Spread, Context], Fill | None] | None = None
 
 
 def blocked(node: Node, why: str) -> Refused:
