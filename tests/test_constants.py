@@ -10,8 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import bnfold
-from bnfold.onnxgraph.constants import Constants, Known, Unknown
+from bnfold.onnxgraph.constants import Constants
 from bnfold.onnxgraph.index import Index
+from bnfold.onnxgraph.known import Known, Unknown
 from bnfold.onnxgraph.load import load
 from bnfold.onnxgraph.types import Types
 from tests.support_graphs import Array, graph_model, parsed, weights_of

@@ -14,6 +14,9 @@ Array = npt.NDArray[Any]
 Float64Array = npt.NDArray[np.float64]
 
 
+_PARAMETERS = ("gamma", "beta", "mean", "var")
+
+
 @dataclass(frozen=True, eq=False)
 class Affine:
     """``y = scale * x + shift`` on one axis of a tensor.
@@ -60,25 +63,20 @@ class Affine:
 
         Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), Algorithm 2, step 11.
         """
-        named = {"gamma": gamma, "beta": beta, "mean": mean, "var": var}
-        vectors = {name: np.asarray(v, dtype=np.float64) for name, v in named.items()}
-        shapes = {v.shape for v in vectors.values()}
-        if len(shapes) != 1 or vectors["gamma"].ndim != 1:
-            listed = ", ".join(f"{name} {v.shape}" for name, v in vectors.items())
+        vectors = [np.asarray(v, dtype=np.float64) for v in (gamma, beta, mean, var)]
+        shape = vectors[0].shape
+        if len(shape) != 1 or any(v.shape != shape for v in vectors):
+            named = zip(_PARAMETERS, vectors, strict=True)
+            listed = ", ".join(f"{name} {v.shape}" for name, v in named)
             raise ModelError(f"gamma, beta, mean and var must be equal vectors, not {listed}")
-        if not np.isfinite(list(vectors.values())).all():
-            for name, vector in vectors.items():
-                for channel in np.flatnonzero(~np.isfinite(vector)):
-                    raise ModelError(f"channel {channel} has {name} = {vector[channel]}")
-        spread = vectors["var"] + float(eps)
-        for channel in () if (spread > 0).all() else np.flatnonzero(~(spread > 0)):
-            raise ModelError(
-                f"channel {channel} has var + epsilon = {spread[channel]:g}, "
-                "which has no positive square root"
-            )
-        with np.errstate(over="ignore", invalid="ignore"):
-            scale = vectors["gamma"] / np.sqrt(spread)
-            shift = vectors["beta"] - scale * vectors["mean"]
+        with np.errstate(all="ignore"):
+            spread = vectors[3] + float(eps)
+            scale = vectors[0] / np.sqrt(spread)
+            shift = vectors[1] - scale * vectors[2]
+            # Where a parameter is not finite, one of these is not.
+            is_finite = np.isfinite(scale + shift + spread).all()
+        if not is_finite or not (spread > 0).all():
+            _require_finite(vectors, spread)
         return cls(scale, shift)
 
     @property
@@ -116,3 +114,15 @@ class Affine:
         """``after(self(x))`` as one map: the scales multiply, ``after`` also scales the shift."""
         with np.errstate(over="ignore", invalid="ignore"):
             return Affine(after.scale * self.scale, after.scale * self.shift + after.shift)
+
+
+def _require_finite(vectors: list[Float64Array], spread: Float64Array) -> None:
+    """Raise ModelError for the first parameter that makes no affine map, if there is one."""
+    for name, vector in zip(_PARAMETERS, vectors, strict=True):
+        for channel in np.flatnonzero(~np.isfinite(vector)):
+            raise ModelError(f"channel {channel} has {name} = {vector[channel]}")
+    for channel in np.flatnonzero(~(spread > 0)):
+        raise ModelError(
+            f"channel {channel} has var + epsilon = {spread[channel]:g}, "
+            "which has no positive square root"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -47,17 +47,18 @@ class Layer:
     def scaled_out(self, scale: Float64Array) -> Layer:
         """``scale * layer(x)``: scales weight and bias of each output channel."""
         with np.errstate(over="ignore", invalid="ignore"):
-            return replace(self, out=self.out * scale, bias=self.bias * scale)
+            return Layer(self.out * scale, self.bias * scale, self.inner)
 
     def shifted_out(self, shift: Float64Array) -> Layer:
         """``layer(x) + shift``: adds to the bias of each output channel."""
         with np.errstate(over="ignore", invalid="ignore"):
-            return replace(self, bias=self.bias + shift)
+            return Layer(self.out, self.bias + shift, self.inner)
 
     def scaled_in(self, scale: Float64Array) -> Layer:
         """``layer(scale * x)``: scales the weights of each input channel."""
         with np.errstate(over="ignore", invalid="ignore"):
-            return replace(self, inner=scale if self.inner is None else self.inner * scale)
+            inner = scale if self.inner is None else self.inner * scale
+            return Layer(self.out, self.bias, inner)
 
 
 def push_back(layer: Layer, affine: Affine) -> Layer:
@@ -71,7 +72,9 @@ def push_back(layer: Layer, affine: Affine) -> Layer:
         layer: M output channels.
         affine: M channels, acting on the axis of the layer's output channels.
     """
-    return layer.scaled_out(affine.scale).shifted_out(affine.shift)
+    with np.errstate(over="ignore", invalid="ignore"):
+        bias = layer.bias * affine.scale + affine.shift
+        return Layer(layer.out * affine.scale, bias, layer.inner)
 
 
 def push_forward(

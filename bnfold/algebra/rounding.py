@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import ml_dtypes
@@ -16,23 +17,25 @@ TINY = float(np.finfo(np.float64).tiny)
 """The smallest normal number of float64: a factor below it has lost digits, or all of them."""
 
 
-def _finfo(dtype: npt.DTypeLike) -> Any:
-    return ml_dtypes.finfo(np.dtype(dtype))  # type: ignore[no-untyped-call]
+@lru_cache(maxsize=16)
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float, float]:
+    info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    return float(info.smallest_normal), float(info.max), float(info.eps)
 
 
 def smallest_normal(dtype: npt.DTypeLike) -> float:
     """The smallest positive normal number of a float dtype."""
-    return float(_finfo(dtype).smallest_normal)
+    return _limits(np.dtype(dtype))[0]
 
 
 def largest(dtype: npt.DTypeLike) -> float:
     """The largest finite number of a float dtype."""
-    return float(_finfo(dtype).max)
+    return _limits(np.dtype(dtype))[1]
 
 
 def epsilon(dtype: npt.DTypeLike) -> float:
     """The distance from one to the next number of a float dtype."""
-    return float(_finfo(dtype).eps)
+    return _limits(np.dtype(dtype))[2]
 
 
 def rounded(values: Float64Array, dtype: npt.DTypeLike) -> Array:

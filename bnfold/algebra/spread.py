@@ -9,6 +9,8 @@ import numpy as np
 
 from bnfold.algebra.affine import Affine, Float64Array
 
+_FLOAT64 = np.dtype(np.float64)
+
 
 @dataclass(frozen=True, eq=False)
 class Spread:
@@ -27,8 +29,11 @@ class Spread:
     shift: Float64Array
 
     def __post_init__(self) -> None:
-        scale = np.asarray(self.scale, dtype=np.float64)
-        shift = np.asarray(self.shift, dtype=np.float64)
+        scale, shift = self.scale, self.shift
+        if scale.dtype == shift.dtype == _FLOAT64 and scale.shape == shift.shape:
+            return  # nearly every map
+        scale = np.asarray(scale, dtype=np.float64)
+        shift = np.asarray(shift, dtype=np.float64)
         if scale.shape != shift.shape:
             scale, shift = np.broadcast_arrays(scale, shift)
         object.__setattr__(self, "scale", scale)
@@ -135,8 +140,9 @@ class Spread:
             A map of one value, or of as many as scale has along that axis.
         """
         back = axis if axis < 0 else axis - (rank or 0)
-        wide = [at - len(self.shape) for at, size in enumerate(self.shape) if size != 1]
-        if wide not in ([], [back]):
+        shape = self.scale.shape
+        wide = [at - len(shape) for at, size in enumerate(shape) if size != 1]
+        if wide and wide != [back]:
             return None
         return Affine(self.scale.reshape(-1), self.shift.reshape(-1))
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.checking import steps as following
+from bnfold.checking.joined import Joined
 from bnfold.checking.probes import Part, Probe
 from bnfold.checking.region import Bias, Region
 from bnfold.checking.steps import TINY
@@ -26,7 +27,7 @@ Array = npt.NDArray[Any]
 _EPS = 2.0**-52
 
 
-def largest_difference(region: Region) -> float:
+def largest_difference(region: Region | Joined) -> float:
     """Compare a region; the largest difference in units in the last place of what is stored.
 
     Raises:
@@ -72,7 +73,7 @@ def largest_difference(region: Region) -> float:
     return min(max(weights.worst, found, rest), HALF)
 
 
-def _has_numbers(region: Region) -> bool:
+def _has_numbers(region: Region | Joined) -> bool:
     """Whether no constant of the model's own steps is NaN or infinite."""
     return all(np.isfinite(c).all() for step in region.before for c in step.constants)
 
@@ -115,7 +116,7 @@ class _Weights:
         is_vague: the channels whose factor is itself subnormal in float64.
     """
 
-    def __init__(self, region: Region, before: Array, after: Array) -> None:
+    def __init__(self, region: Region | Joined, before: Array, after: Array) -> None:
         probe = region.probe
         if before.size != probe.channels or after.size != probe.channels:
             raise RegionError("a step has another number of channels than the operator")

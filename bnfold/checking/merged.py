@@ -19,9 +19,10 @@ from bnfold.errors import ModelError, VerificationError
 from bnfold.folding.branches.kernel import Kernel
 from bnfold.folding.branches.merge import Merge, Merged
 from bnfold.folding.outcome import RegionsChecked
-from bnfold.onnxgraph.constants import Constants, Unknown
+from bnfold.onnxgraph.constants import Constants
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.index import Index
+from bnfold.onnxgraph.known import Unknown
 from bnfold.onnxgraph.types import Types
 from bnfold.reference.evaluator import Evaluator
 

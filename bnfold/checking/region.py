@@ -206,7 +206,17 @@ class Region:
         Raises:
             RegionError: the written bias does not fit.
         """
-        node, probe = self._node, self.probe
+        probe, found = self.probe, self.bias_values()
+        if self._node.op_type == "Gemm":
+            spread = [np.atleast_2d(side) for side in found]
+            rows = max(len(side) for side in spread)
+            return Bias(*(np.broadcast_to(side, (rows, probe.channels)) for side in spread))
+        return spread_out(found, probe)
+
+    def bias_values(self) -> Bias:
+        """What the operator adds, as it is stored: a value for each channel, or one for all; of a
+        Gemm also one for each row."""
+        node = self._node
         before, after, unit = np.zeros(1), np.zeros(1), np.zeros(1)
         tensor, factor = node.input(2), _beta(node.proto)
         if tensor is not None and factor != 0.0:
@@ -220,12 +230,7 @@ class Region:
             after, unit = factor * stored.astype(np.float64), abs(factor) * quanta(stored)
         elif not any(step.op_type == "Add" for step in self.after):
             unit = np.full(1, format_of(self.weight.dtype).zero)
-        if node.op_type == "Gemm":
-            spread = [np.atleast_2d(side) for side in (before, after, unit)]
-            rows = max(len(side) for side in spread)
-            return Bias(*(np.broadcast_to(side, (rows, probe.channels)) for side in spread))
-        ones = np.ones(probe.channels)
-        return Bias(*(probe.spread(side.reshape(-1) * ones) for side in (before, after, unit)))
+        return Bias(before, after, unit)
 
     def _require_bias(self, stored: Array) -> None:
         channels = self.probe.channels
@@ -237,6 +242,12 @@ class Region:
             fits = stored.ndim <= 2 and stored.shape[-1:] in ((), (1,), (channels,))
         if not fits or stored.dtype != self.weight.dtype:
             raise RegionError(f"the written bias has shape {list(stored.shape)}, or another dtype")
+
+
+def spread_out(values: Bias, probe: Probe) -> Bias:
+    """The same in the shape of an output."""
+    ones = np.ones(probe.channels)
+    return Bias(*(probe.spread(side.reshape(-1) * ones) for side in values))
 
 
 def _fits_into(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:

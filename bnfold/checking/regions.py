@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,8 @@ from bnfold.checking.agree import is_compared
 from bnfold.checking.cluster import Cluster, clustered
 from bnfold.checking.compare import largest_difference
 from bnfold.checking.excerpt import Evaluators
+from bnfold.checking.joined import Joined, kind_of
+from bnfold.checking.probes import BLOCK
 from bnfold.checking.region import NotByChannelError, Region
 from bnfold.checking.sides import Sides
 from bnfold.checking.whole_graph import require_whole
@@ -44,19 +46,20 @@ def check_regions(analysis: Analysis, applied: Applied) -> RegionsChecked:
         except RegionError as why:
             raise _failure(plan.folds, why) from None
         general = _General(analysis, original, written)
+        direct = _Direct(written)
         for cluster in clusters:
             try:
                 region = _region(cluster, analysis, original, written)
-                if region is not None:
-                    found = largest_difference(region)
-                else:
+                if region is None:
                     sides = general.sides(cluster)
-                    found = sides.max_ulp
+                    worst = max(worst, sides.max_ulp)
                     if not is_compared(sides, original.types):
                         unchecked += len(cluster.operators)
             except RegionError as why:
                 raise _failure(cluster.folds, why) from None
-            worst = max(worst, found)
+            if region is not None:
+                direct.add(cluster, region)
+        worst = max(worst, direct.finish())
         try:
             require_whole(analysis.index, written, {n for c in clusters for n in c.nodes})
         except RegionError as why:
@@ -74,6 +77,50 @@ def _region(
         return Region(cluster.folds[0], original, written, analysis.document.opset)
     except NotByChannelError:
         return None
+
+
+class _Direct:
+    """The comparison of direct clusters, small ones of one kind together."""
+
+    def __init__(self, written: Written) -> None:
+        self._written = written
+        self._waiting: dict[Hashable, list[tuple[Cluster, Region]]] = {}
+        self._worst = 0.0
+
+    def add(self, cluster: Cluster, region: Region) -> None:
+        """Compare a region, now or later.
+
+        Raises:
+            VerificationError: it, or one that waited, is not the same function.
+        """
+        kind = kind_of(region)
+        if kind is None:
+            self._compare([(cluster, region)])
+            return
+        waiting = self._waiting.setdefault(kind, [])
+        waiting.append((cluster, region))
+        if (len(waiting) + 1) * region.weight.size > BLOCK:
+            self._compare(self._waiting.pop(kind))
+
+    def finish(self) -> float:
+        """Compare those that wait; the largest difference of all, in units."""
+        for waiting in self._waiting.values():
+            self._compare(waiting)
+        return self._worst
+
+    def _compare(self, entries: Sequence[tuple[Cluster, Region]]) -> None:
+        if len(entries) > 1:
+            try:
+                joined = Joined([region for _, region in entries], self._written)
+                self._worst = max(self._worst, largest_difference(joined))
+                return
+            except RegionError:
+                pass  # one by one, to name it
+        for cluster, region in entries:
+            try:
+                self._worst = max(self._worst, largest_difference(region))
+            except RegionError as why:
+                raise _failure(cluster.folds, why) from None
 
 
 class _General:

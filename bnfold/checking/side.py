@@ -14,9 +14,9 @@ from onnx import AttributeProto, TensorProto, defs, helper
 
 from bnfold.checking.rounding import Move
 from bnfold.checking.sizes import FLOATS, constants_of_sizes, with_values
-from bnfold.onnxgraph.constants import stored_tensor
 from bnfold.onnxgraph.graph import Node
 from bnfold.onnxgraph.index import Index
+from bnfold.onnxgraph.known import stored_tensor
 from bnfold.onnxgraph.load import Document
 from bnfold.onnxgraph.rewrite import all_tensors
 from bnfold.reference import Evaluator

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator
 
 from onnx import TensorProto
 
-from bnfold.onnxgraph.constants import stored_tensor
 from bnfold.onnxgraph.graph import Scope, Tensor
 from bnfold.onnxgraph.index import Index
+from bnfold.onnxgraph.known import stored_tensor
 
 FLOATS = frozenset(
     {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE}

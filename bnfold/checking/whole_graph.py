@@ -21,6 +21,7 @@ def require_whole(index: Index, written: Written, nodes: Collection[Node]) -> No
     """
     for scope in index.scopes:
         changed = written.changed(scope)
+        among = set(changed)
         made = written.made_anew(scope)
         for node in changed:
             protos = written.nodes(node)
@@ -30,7 +31,7 @@ def require_whole(index: Index, written: Written, nodes: Collection[Node]) -> No
             is_new = [name for proto in protos for name in proto.output if name in scope.tensors]
             for name in is_new:
                 maker = scope.tensors[name].producer
-                if maker is None or (maker is not node and maker not in changed):
+                if maker is None or (maker is not node and maker not in among):
                     raise RegionError(f"{name} would be made twice")
             if node not in nodes and protos:
                 _require_same(node, protos[0], len(protos))

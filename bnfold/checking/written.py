@@ -11,11 +11,11 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from bnfold.onnxgraph.constants import stored_tensor
 from bnfold.onnxgraph.edits import Edits
 from bnfold.onnxgraph.expressions import SHAPE_ONLY, TYPE_ONLY, constant_of, measured_dims
 from bnfold.onnxgraph.graph import Node, Path, Scope, Tensor
 from bnfold.onnxgraph.index import Index
+from bnfold.onnxgraph.known import stored_tensor
 from bnfold.onnxgraph.ranges import chunks, joined
 from bnfold.onnxgraph.rewrite import MAIN, NewTensor, Rewrite
 from bnfold.onnxgraph.types import Types

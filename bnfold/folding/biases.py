@@ -17,8 +17,8 @@ from bnfold.folding.rules.quantised import Dequantised
 from bnfold.folding.rules.reading import Linear
 from bnfold.folding.store import dtype_of, stored_bias
 from bnfold.folding.surgery import Surgery
-from bnfold.onnxgraph.constants import Known, stored_constant
 from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.known import Known, stored_constant
 from bnfold.onnxgraph.tensors import Tensors
 
 

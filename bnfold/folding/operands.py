@@ -16,8 +16,8 @@ from bnfold.folding.route import Operand
 from bnfold.folding.rules.reading import FLOATS, Context
 from bnfold.folding.store import blocks, dtype_of
 from bnfold.folding.surgery import Surgery
-from bnfold.onnxgraph.constants import Known, Unknown
 from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.known import Known, Unknown
 from bnfold.onnxgraph.ranges import Computed
 from bnfold.onnxgraph.tensors import type_name
 

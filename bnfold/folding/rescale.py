@@ -17,8 +17,8 @@ from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.quantised import Dequantised, Rescaled, rescaled
 from bnfold.folding.rules.reading import Inward, Linear
 from bnfold.folding.surgery import Surgery
-from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.graph import Node
+from bnfold.onnxgraph.known import Known
 from bnfold.onnxgraph.ranges import Computed
 from bnfold.onnxgraph.tensors import type_name
 

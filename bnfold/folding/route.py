@@ -11,8 +11,8 @@ from bnfold.folding.find import Step
 from bnfold.folding.rules.border import Border
 from bnfold.folding.rules.reading import Linear
 from bnfold.folding.rules.through import Fill
-from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.known import Known
 
 Direction = Literal["backward", "forward"]
 

@@ -16,7 +16,7 @@ from bnfold.folding.reasons import Refused
 from bnfold.folding.rescale import why_not_rescaled
 from bnfold.folding.rules.quantised import Dequantised
 from bnfold.folding.rules.reading import Inward, Linear
-from bnfold.onnxgraph.constants import Known
+from bnfold.onnxgraph.known import Known
 
 BLOCK = 1 << 18
 """Weights are multiplied in blocks of at most this many elements."""
@@ -30,6 +30,8 @@ def why_not_storable(linear: Linear, layer: Layer) -> Refused | None:
     if why is not None:
         return why
     is_as_stored = layer.keeps_weight or isinstance(linear.weight, Dequantised)
+    if _is_surely_within(linear, layer, is_as_stored):
+        return None
     return _beyond_dtype(linear, layer, None if is_as_stored else _peaks(linear, layer))
 
 
@@ -48,6 +50,8 @@ def lost_factor(
     if before is None:
         before = np.ones(affine.channels)
     factors = np.abs(before * affine.scale)
+    if not (factors < TINY).any():
+        return None
     lost = np.flatnonzero((factors < TINY) & (before != 0) & (affine.scale != 0))
     if not lost.size:
         return None
@@ -118,6 +122,29 @@ def _peaks(linear: Linear, layer: Layer) -> Float64Array:
         low = part.min(axis=axes, keepdims=True, initial=0)
         peaks[here] = np.maximum(peaks[here], np.maximum(high, -low))
     return peaks
+
+
+def _is_surely_within(linear: Linear, layer: Layer, is_as_stored: bool) -> bool:
+    """Whether the largest of each, multiplied, are within the dtype: so nearly every layer is."""
+    limit = 0.5 * largest(dtype_of(linear.weight))
+    if not np.abs(layer.bias).max(initial=0.0) < limit:
+        return False
+    if is_as_stored:
+        return True
+    factor = np.abs(linear.weight_factor(layer.out)).max(initial=0.0)
+    if layer.inner is not None:
+        assert isinstance(linear.inward, Inward)
+        inner = np.abs(linear.inward.factor(layer.inner)).max(initial=0.0)
+        factor = max(factor, inner, factor * inner)
+    return bool(_peak(linear.weight.array) * factor < limit)
+
+
+def _peak(weight: Array) -> float:
+    """The largest magnitude, or NaN where a value is none."""
+    if weight.dtype.itemsize < 4:  # NumPy is slow at these
+        parts = (weight[block].astype(np.float32) for block in blocks(weight.shape))
+        return float(np.max([_peak(part) for part in parts], initial=0.0))
+    return max(float(weight.max(initial=0)), -float(weight.min(initial=0)))
 
 
 def _beyond_dtype(linear: Linear, layer: Layer, peaks: Float64Array | None) -> Refused | None:

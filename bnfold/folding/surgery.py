@@ -8,10 +8,10 @@ import onnx
 from onnx import helper
 
 from bnfold.algebra.affine import Array
-from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.edits import Edits
 from bnfold.onnxgraph.graph import Node, Path, Scope, Tensor
 from bnfold.onnxgraph.index import Index
+from bnfold.onnxgraph.known import Known
 from bnfold.onnxgraph.ranges import Computed, Piece
 from bnfold.onnxgraph.rewrite import MAIN, NewTensor, Rewrite, without_data
 from bnfold.onnxgraph.wire import (

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,7 +21,7 @@ from bnfold.onnxgraph.expressions import (
 )
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.index import Index
-from bnfold.onnxgraph.tensors import Tensors
+from bnfold.onnxgraph.known import Known, Unknown, stored_constant, stored_tensor
 from bnfold.onnxgraph.types import Types
 
 LIMIT = 1 << 26
@@ -33,48 +30,6 @@ LIMIT = 1 << 26
 OVERRIDABLE = "overridable-initializer"
 VARIABLE = "not-constant"
 TOO_LARGE = "expression-too-large"
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """A tensor that is not constant: ``code`` says why, ``detail`` in the model's names."""
-
-    code: str
-    detail: str
-
-
-@dataclass(eq=False)
-class Known:
-    """A tensor that is constant in value.
-
-    Attributes:
-        tensor: the tensor.
-        stored: the TensorProto that holds exactly this value, or None for a computed one.
-        read: gives the values.
-    """
-
-    tensor: Tensor
-    stored: onnx.TensorProto | None
-    read: Callable[[], Array]
-
-    @cached_property
-    def array(self) -> Array:
-        """The values, in their own dtype; a view of the file where the file holds them."""
-        return self.read()
-
-    @cached_property
-    def shape(self) -> tuple[int, ...]:
-        """The dims, without reading the data of a stored tensor."""
-        if self.stored is not None:
-            return tuple(self.stored.dims)
-        return tuple(self.array.shape)
-
-    @property
-    def data_type(self) -> int:
-        """The ONNX data type."""
-        if self.stored is not None:
-            return int(self.stored.data_type)
-        return int(helper.np_dtype_to_tensor_dtype(self.array.dtype))
 
 
 class Constants:
@@ -96,6 +51,9 @@ class Constants:
         """None if the tensor is constant in value by its form, else why not; evaluates nothing."""
         if tensor in self._status:
             return self._status[tensor]
+        initializer = tensor.initializer
+        if initializer is not None and not (tensor.is_input or initializer.HasField("segment")):
+            return None  # nearly every constant
         waiting = [tensor]
         while waiting:
             top = waiting[-1]
@@ -117,11 +75,16 @@ class Constants:
 
     def value(self, tensor: Tensor) -> Known | Unknown:
         """The value of a tensor, or why it has none."""
-        if tensor in self._values:
-            return self._values[tensor]
+        found = self._values.get(tensor)
+        if found is not None:
+            return found
         reason = self.why_not(tensor)
         if reason is not None:
             return reason
+        known = stored_constant(tensor, self._index.document.tensors)
+        if known is not None:
+            self._values[tensor] = known
+            return known
         waiting = [tensor]
         while waiting:
             top = waiting[-1]
@@ -301,21 +264,3 @@ class Constants:
 
 
 _BY_INPUTS = object()
-
-
-def stored_tensor(tensor: Tensor) -> onnx.TensorProto | None:
-    """The TensorProto that holds a constant: an initializer, or the value of a Constant node."""
-    if tensor.initializer is not None:
-        return tensor.initializer
-    node = tensor.producer
-    if node is not None and node.domain == "" and node.op_type == "Constant":
-        value = node.attribute("value")
-        if value is not None:
-            return value.t
-    return None
-
-
-def stored_constant(tensor: Tensor, tensors: Tensors) -> Known | None:
-    """The constant that one TensorProto holds, or None for one that the graph computes."""
-    stored = stored_tensor(tensor)
-    return None if stored is None else Known(tensor, stored, lambda: tensors.array(stored))

@@ -28,7 +28,10 @@ class Edits:
         """The edits of the message at the end of a path, made where there are none yet."""
         edits = self
         for step in path:
-            edits = edits.inner.setdefault(step, Edits())
+            inner = edits.inner.get(step)
+            if inner is None:
+                inner = edits.inner[step] = Edits()
+            edits = inner
         return edits
 
     def find(self, path: tuple[tuple[int, int], ...]) -> Edits | None:

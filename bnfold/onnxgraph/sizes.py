@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from bnfold.onnxgraph.constants import Constants, Known, stored_tensor
+from bnfold.onnxgraph.constants import Constants
 from bnfold.onnxgraph.index import Index
+from bnfold.onnxgraph.known import Known, stored_tensor
 from bnfold.onnxgraph.types import Types
 
 _READ = {

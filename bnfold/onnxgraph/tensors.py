@@ -30,6 +30,7 @@ _LITTLE_ENDIAN = {
     number: np.dtype(helper.tensor_dtype_to_np_dtype(number)).newbyteorder("<")
     for number in _ITEM_BITS
 }
+_WHOLE_ITEMS = frozenset(_ITEM_BITS.keys() - _PACKED_BITS.keys())
 _TYPED_FIELD: dict[int, int] = {
     TensorProto.FLOAT: TENSOR_FLOATS,
     TensorProto.COMPLEX64: TENSOR_FLOATS,
@@ -133,11 +134,13 @@ class Tensors:
         Raises:
             ModelError: the data contradicts the dims, or cannot be decoded.
         """
+        number, dims = tensor.data_type, tuple(tensor.dims)
+        if tensor.HasField("raw_data") and not tensor.data_location and number in _WHOLE_ITEMS:
+            return _viewed(tensor.raw_data, tensor, number, dims)  # nearly every small tensor
         place = self.stored_range(tensor)
         data: bytes | memoryview = place.view() if place is not None else tensor.raw_data
-        number, dims = tensor.data_type, tuple(tensor.dims)
         is_raw = place is not None or tensor.HasField("raw_data")
-        if not is_raw or number in _PACKED_BITS or number not in _ITEM_BITS:
+        if not is_raw or number not in _WHOLE_ITEMS:
             whole = tensor
             if place is not None:
                 whole = onnx.TensorProto(data_type=number, dims=dims, raw_data=bytes(data))
@@ -145,6 +148,12 @@ class Tensors:
                 return numpy_helper.to_array(whole)
             except (ValueError, TypeError, KeyError) as error:
                 raise ModelError(f"tensor {tensor.name!r} cannot be read: {error}") from error
-        if len(data) != byte_size(number, dims):
-            raise ModelError(f"tensor {tensor.name!r} has {len(data)} bytes for dims {dims}")
-        return np.frombuffer(data, dtype=_LITTLE_ENDIAN[number]).reshape(dims)
+        return _viewed(data, tensor, number, dims)
+
+
+def _viewed(
+    data: bytes | memoryview, tensor: onnx.TensorProto, number: int, dims: tuple[int, ...]
+) -> Array:
+    if len(data) != byte_size(number, dims):
+        raise ModelError(f"tensor {tensor.name!r} has {len(data)} bytes for dims {dims}")
+    return np.frombuffer(data, dtype=_LITTLE_ENDIAN[number]).reshape(dims)

@@ -15,8 +15,8 @@ from bnfold.folding.rules.reading import (
     read_constant,
     read_version,
 )
-from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.graph import Node
+from bnfold.onnxgraph.known import Known
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ import numpy as np
 from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.elementwise import data_position
 from bnfold.folding.rules.reading import Context, read_version
-from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.known import Known
 
 Kind = Literal["sum", "conv", "pool", "norm", "through"]
 

@@ -81,8 +81,9 @@ def read_batch_norm(node: Node, data: Tensor, context: Context) -> Placed | Refu
         affine = Affine.from_batch_norm(*values, eps=epsilon)
     except ModelError as error:
         return _why_no_affine(node, values, epsilon, error)
-    lost = np.flatnonzero((np.abs(affine.scale) < TINY) & (values[0] != 0))
-    if lost.size:
+    is_small = np.abs(affine.scale) < TINY
+    lost = np.flatnonzero(is_small & (values[0] != 0)).tolist() if is_small.any() else []
+    if lost:
         gamma, spread = values[0][lost[0]], values[3][lost[0]] + epsilon
         return Refused(
             "beyond-dtype",

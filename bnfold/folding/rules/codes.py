@@ -6,8 +6,9 @@ from onnx import TensorProto
 
 from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.reading import Context, malformed
-from bnfold.onnxgraph.constants import OVERRIDABLE, TOO_LARGE, Known, Unknown
+from bnfold.onnxgraph.constants import OVERRIDABLE, TOO_LARGE
 from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.known import Known, Unknown
 from bnfold.onnxgraph.tensors import type_name
 
 PER_AXIS_SINCE = 13

@@ -12,8 +12,8 @@ from bnfold.algebra.spread import Spread
 from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.reading import FLOATS, Context
 from bnfold.folding.rules.through import blocked
-from bnfold.onnxgraph.constants import Unknown
 from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.known import Unknown
 
 
 def wide_axes(spread: Spread) -> list[int]:

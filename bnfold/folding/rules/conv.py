@@ -19,8 +19,8 @@ from bnfold.folding.rules.reading import (
     malformed,
     read_version,
 )
-from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.known import Known
 
 
 def conv_factor(scale: Float64Array, rank: int) -> Float64Array:

@@ -14,8 +14,8 @@ from bnfold.folding.rules.reading import (
     read_constant,
     read_version,
 )
-from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.known import Known
 
 
 def affine_of(op_type: str, constant: Float64Array, *, constant_is_first: bool) -> Affine | None:

@@ -20,8 +20,8 @@ from bnfold.folding.rules.sizes import (
     widened,
 )
 from bnfold.folding.rules.through import Spreads, Through, blocked
-from bnfold.onnxgraph.constants import Unknown
 from bnfold.onnxgraph.graph import Node
+from bnfold.onnxgraph.known import Unknown
 from bnfold.onnxgraph.types import Dim
 
 

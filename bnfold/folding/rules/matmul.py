@@ -17,8 +17,8 @@ from bnfold.folding.rules.reading import (
     malformed,
     read_version,
 )
-from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.graph import Node
+from bnfold.onnxgraph.known import Known
 
 
 def matmul_factor(scale: Float64Array) -> Float64Array:

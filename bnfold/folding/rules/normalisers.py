@@ -23,8 +23,8 @@ from bnfold.folding.rules.reading import (
     read_constant,
     read_version,
 )
-from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.graph import Node
+from bnfold.onnxgraph.known import Known
 
 
 def normaliser_factor(scale: Float64Array) -> Float64Array:

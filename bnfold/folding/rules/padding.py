@@ -14,8 +14,8 @@ from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.conditions import find_rank, first_wrong, why_too_wide
 from bnfold.folding.rules.reading import FLOATS, Context, malformed, read_version
 from bnfold.folding.rules.through import Fill, Spreads, Through, blocked
-from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.graph import Node
+from bnfold.onnxgraph.known import Known
 
 _COPIES = frozenset({"reflect", "edge", "wrap"})
 

@@ -17,9 +17,10 @@ from bnfold.folding.rules.reading import (
     read_constant,
     read_version,
 )
-from bnfold.onnxgraph.constants import OVERRIDABLE, Known
+from bnfold.onnxgraph.constants import OVERRIDABLE
 from bnfold.onnxgraph.expressions import VIEWS
 from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.known import Known
 
 _ON_THE_WAY = VIEWS | {"Cast", "CastLike"}
 
@@ -49,7 +50,7 @@ class Dequantised(Known):
     between: Node | None = None
     order: tuple[int, ...] = ()
 
-    @cached_property
+    @property
     def shape(self) -> tuple[int, ...]:
         """The dims, without reading the codes."""
         shape = self.codes.shape

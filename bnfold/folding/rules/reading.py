@@ -20,8 +20,9 @@ from bnfold.folding.rules.operators import (
     key_of,
     version_of,
 )
-from bnfold.onnxgraph.constants import OVERRIDABLE, TOO_LARGE, Constants, Known, Unknown
+from bnfold.onnxgraph.constants import OVERRIDABLE, TOO_LARGE, Constants
 from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.known import Known, Unknown
 from bnfold.onnxgraph.tensors import type_name
 from bnfold.onnxgraph.types import Types
 

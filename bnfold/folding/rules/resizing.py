@@ -11,8 +11,8 @@ from bnfold.folding.rules.conditions import find_rank, why_too_wide, why_uneven,
 from bnfold.folding.rules.reading import Context, malformed, read_version
 from bnfold.folding.rules.sizes import shape_of
 from bnfold.folding.rules.through import Spreads, Through, blocked
-from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.graph import Node, Tensor
+from bnfold.onnxgraph.known import Known
 from bnfold.onnxgraph.types import Dim
 
 _MODES = frozenset({"nearest", "linear", "bilinear", "cubic"})

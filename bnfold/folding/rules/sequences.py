@@ -8,8 +8,8 @@ from bnfold.folding.rules.parting import joined, parted
 from bnfold.folding.rules.reading import Context, malformed, read_version
 from bnfold.folding.rules.sizes import axis_of, fitted, rank_refused, shape_of
 from bnfold.folding.rules.through import Spreads, Through, blocked
-from bnfold.onnxgraph.constants import Unknown
 from bnfold.onnxgraph.graph import Node
+from bnfold.onnxgraph.known import Unknown
 from bnfold.onnxgraph.types import Dim
 
 _Parts = tuple[int, int, list[Dim] | None]

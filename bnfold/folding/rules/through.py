@@ -16,8 +16,8 @@ import numpy as np
 from bnfold.algebra.spread import Spread
 from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.reading import Context, read_version
-from bnfold.onnxgraph.constants import Known
 from bnfold.onnxgraph.graph import Node
+from bnfold.onnxgraph.known import Known
 
 Spreads = Mapping[int, Spread]
 """Maps by position among the inputs, or among the outputs, of a node; others are the identity."""
