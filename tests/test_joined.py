@@ -10,6 +10,7 @@ import pytest
 
 import bnfold
 from bnfold.checking import regions
+from bnfold.checking.compare import largest_difference
 from bnfold.errors import VerificationError
 from bnfold.folding import store
 from bnfold.folding.store import StoredWeight
@@ -35,7 +36,7 @@ def chain(dtype: str = "float", group: int = 1, epsilons: tuple[float, ...] = (1
 
 def test_they_are_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    compare = regions.largest_difference
+    compare = largest_difference
 
     def noted(region: Any) -> float:
         seen.append(region.weight.shape[0] // 4)

@@ -31,6 +31,8 @@ class Affine:
     shift: Float64Array
 
     def __post_init__(self) -> None:
+        if _are_fixed_vectors(self.scale, self.shift):
+            return
         scale = np.array(self.scale, dtype=np.float64, ndmin=1)
         shift = np.array(self.shift, dtype=np.float64, ndmin=1)
         if scale.ndim != 1 or shift.ndim != 1:
@@ -77,6 +79,7 @@ class Affine:
             is_finite = np.isfinite(scale + shift + spread).all()
         if not is_finite or not (spread > 0).all():
             _require_finite(vectors, spread)
+        scale.flags.writeable = shift.flags.writeable = False
         return cls(scale, shift)
 
     @property
@@ -126,3 +129,12 @@ def _require_finite(vectors: list[Float64Array], spread: Float64Array) -> None:
             f"channel {channel} has var + epsilon = {spread[channel]:g}, "
             "which has no positive square root"
         )
+
+
+def _are_fixed_vectors(scale: Any, shift: Any) -> bool:
+    """Whether nobody can change two equal float64 vectors, so that they need not be copied."""
+    if not (isinstance(scale, np.ndarray) and isinstance(shift, np.ndarray)):
+        return False
+    if scale.flags.writeable or shift.flags.writeable or scale.ndim != 1:
+        return False
+    return bool(scale.shape == shift.shape and scale.dtype == shift.dtype == np.float64)

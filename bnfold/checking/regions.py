@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnfold.checking.agree import is_compared
 from bnfold.checking.cluster import Cluster, clustered
 from bnfold.checking.compare import largest_difference
-from bnfold.checking.excerpt import Evaluators
 from bnfold.checking.joined import Joined, kind_of
 from bnfold.checking.probes import BLOCK
 from bnfold.checking.region import NotByChannelError, Region
-from bnfold.checking.sides import Sides
 from bnfold.checking.whole_graph import require_whole
 from bnfold.checking.written import Original, RegionError, Written
 from bnfold.errors import VerificationError
@@ -26,6 +24,9 @@ from bnfold.folding.plan import FoldPlan, Plan
 from bnfold.folding.rules.quantised import Dequantised
 from bnfold.onnxgraph.constants import Constants
 from bnfold.onnxgraph.graph import Node
+
+if TYPE_CHECKING:
+    from bnfold.checking.excerpt import Evaluators
 
 
 def check_regions(analysis: Analysis, applied: Applied) -> RegionsChecked:
@@ -51,10 +52,9 @@ def check_regions(analysis: Analysis, applied: Applied) -> RegionsChecked:
             try:
                 region = _region(cluster, analysis, original, written)
                 if region is None:
-                    sides = general.sides(cluster)
-                    worst = max(worst, sides.max_ulp)
-                    if not is_compared(sides, original.types):
-                        unchecked += len(cluster.operators)
+                    max_ulp, is_compared = general.compared(cluster)
+                    worst = max(worst, max_ulp)
+                    unchecked += 0 if is_compared else len(cluster.operators)
             except RegionError as why:
                 raise _failure(cluster.folds, why) from None
             if region is not None:
@@ -128,11 +128,18 @@ class _General:
 
     def __init__(self, analysis: Analysis, original: Original, written: Written) -> None:
         self._analysis, self._original, self._written = analysis, original, written
-        self._evaluators = Evaluators()
 
-    def sides(self, cluster: Cluster) -> Sides:
-        """Both sides of a cluster, and the largest difference of what is stored."""
-        return Sides(
+    def compared(self, cluster: Cluster) -> tuple[float, bool]:
+        """The largest difference of what is stored, in units, and whether both sides ran.
+
+        Raises:
+            RegionError: they are not the same function.
+        """
+        # The evaluator takes a while to import, and most models have only direct clusters.
+        from bnfold.checking.agree import is_compared
+        from bnfold.checking.sides import Sides
+
+        sides = Sides(
             cluster,
             self._analysis.plan,
             self._original,
@@ -142,6 +149,13 @@ class _General:
             self._analysis.document,
             self._evaluators,
         )
+        return sides.max_ulp, is_compared(sides, self._original.types)
+
+    @cached_property
+    def _evaluators(self) -> Evaluators:
+        from bnfold.checking.excerpt import Evaluators
+
+        return Evaluators()
 
     @cached_property
     def _constants(self) -> Constants:

@@ -93,13 +93,15 @@ def fold(
             makes_folders=output_dir is not None,
             verify=not no_verify,
             verify_model=verify_model,
+            reports=json or not quiet or save_report is not None or bool(only or skip),
         )
         results, errors = over_all(entries, task, jobs=jobs, quiet=quiet)
-        warn_of_unmatched([*task.only, *task.skip], [report for report, _ in results])
+        told = [(report, target) for report, target in results if report is not None]
+        warn_of_unmatched([*task.only, *task.skip], [report for report, _ in told])
         finish(
             "fold",
-            [report_json(report, target) for report, target in results],
-            [fold_text(report, target) for report, target in results],
+            [report_json(*one) for one in told] if json or save_report is not None else [],
+            [fold_text(*one) for one in told] if not json and not quiet else [],
             errors,
             as_json=json,
             quiet=quiet,
@@ -125,8 +127,9 @@ class _Task:
     makes_folders: bool
     verify: bool
     verify_model: bool
+    reports: bool
 
-    def __call__(self, entry: Input) -> tuple[Report, str]:
+    def __call__(self, entry: Input) -> tuple[Report | None, str]:
         from bnfold import api
         from bnfold.cli.inputs import content
 
@@ -145,13 +148,13 @@ class _Task:
         target = self.targets[entry.name]
         if target == STDOUT:
             result.write(sys.stdout.buffer, form=self.form)
-            return result.report, "<stdout>"
+            return result.report if self.reports else None, "<stdout>"
         if self.makes_folders:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
         result.save(target, form=self.form)
         for path in result.stale:
             print(f"bnfold: note: {target} no longer reads {path}", file=sys.stderr)
-        return result.report, target
+        return result.report if self.reports else None, target
 
 
 def _require_one_check(no_verify: bool, verify_model: bool, assume_inference: bool) -> None:

@@ -23,8 +23,11 @@ from bnfold.folding.store import StoredWeight, dtype_of, stored_bias
 from bnfold.folding.surgery import Surgery
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.index import Index
-from bnfold.onnxgraph.ranges import Computed
+from bnfold.onnxgraph.ranges import Computed, Piece, joined
 from bnfold.onnxgraph.rewrite import Rewrite
+
+SMALL = 1 << 12
+"""Weights of at most so many bytes are computed once, when they are stored."""
 
 
 @dataclass
@@ -183,7 +186,9 @@ class _Applier:
         if key not in self._new_names:
             stored = StoredWeight(linear, layer)
             self._applied.weights[linear.node] = stored
-            data = Computed(stored.size, stored.chunks)
+            data: Piece = Computed(stored.size, stored.chunks)
+            if stored.size <= SMALL:
+                data = joined([data])
             wish, scope = f"{weight.tensor.name}_folded", linear.node.scope
             self._new_names[key] = self._surgery.store(
                 weight, self._users[key], data, stored.shape, weight.data_type, scope, wish

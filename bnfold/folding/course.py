@@ -173,6 +173,8 @@ def _with_channels(taker: Sink | Operand, is_alone: bool) -> str:
         return taker.known.tensor.name
     name = taker.linear.node.label
     changes = _changes(taker)
+    if is_alone and changes[0] and changes[-1]:
+        return name
     at = np.flatnonzero(changes)
     if taker.linear.per_group or not at.size:
         return name

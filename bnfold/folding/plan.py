@@ -12,6 +12,7 @@ from bnfold.folding.backward import push_back_route
 from bnfold.folding.find import Chain, Norm, Selection, Step, find
 from bnfold.folding.forward import push_forward_route, why_left_alone
 from bnfold.folding.operands import why_stored_twice
+from bnfold.folding.plain import plain_route
 from bnfold.folding.reach import Reach
 from bnfold.folding.reasons import Refused
 from bnfold.folding.route import Operand, Route, Sink
@@ -120,6 +121,10 @@ class _Planner:
         own = len(survey.norm_of[chain.steps[0]].steps)
         if count == 0 or chain.steps[0].node in survey.gone:
             return why
+        if count == len(chain.steps) == 1:
+            plain = plain_route(survey, chain.steps[0])
+            if plain is not None and not self._may_add(plain) and self._accepted(plain) is None:
+                return why
         structural = self._reach.rooted(chain.source)
         if structural is not None:
             return structural

@@ -19,7 +19,6 @@ from bnfold.folding.rules.reading import Inward, Linear
 from bnfold.folding.surgery import Surgery
 from bnfold.onnxgraph.graph import Node
 from bnfold.onnxgraph.known import Known
-from bnfold.onnxgraph.ranges import Computed
 from bnfold.onnxgraph.tensors import type_name
 
 CLOSE = 2.0**-46
@@ -256,7 +255,7 @@ class _Rescaling:
         name = self._surgery.store(
             old if in_place else None,
             [constant.node],
-            Computed(len(data), lambda: iter((data,))),
+            data,
             values.shape,
             old.data_type,
             constant.node.scope,

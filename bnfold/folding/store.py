@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import product
 from typing import Literal
@@ -191,7 +192,7 @@ class StoredWeight:
         self._weight: Array = linear.weight.array
         self._factor = _spread(linear.weight_factor(layer.out), self._weight.ndim)
         self._inner = _inner_factor(linear, layer)
-        self._channels = _spread(channels_of(linear), self._weight.ndim).astype(np.int64)
+        self._linear = linear
         self.dtype = dtype_of(linear.weight)
         self.shape = self._weight.shape
         self._counts: tuple[int, int] | None = None
@@ -267,7 +268,7 @@ class StoredWeight:
             exact = np.abs(self._exact(block))
             whole[here] += exact.sum(axis=axes, keepdims=True)
             lost[here] += np.where(exact < tiny, exact, 0.0).sum(axis=axes, keepdims=True)
-        channels = self._channels
+        channels = _spread(channels_of(self._linear), self._weight.ndim).astype(np.int64)
         by_channel = np.bincount(channels.ravel(), weights=lost.ravel())
         among = np.bincount(channels.ravel(), weights=whole.ravel())
         needed: Array = by_channel > np.maximum(tiny, epsilon(self.dtype) * among)
@@ -286,6 +287,9 @@ def channels_of(linear: Linear) -> Float64Array:
 
 def blocks(shape: tuple[int, ...]) -> Iterator[_Slices]:
     """Slices that cover an array in the order of its elements, each of a bounded size."""
+    if 0 < math.prod(shape) <= BLOCK:
+        yield (slice(None),) * len(shape)
+        return
     axis, inner = len(shape), 1
     while axis > 0 and inner * shape[axis - 1] <= BLOCK:
         axis -= 1

@@ -109,6 +109,8 @@ def _with_merged(
 
 def _with_copies(norms: Sequence[Folded | Kept], analysis: Analysis) -> list[Folded | Kept]:
     """The norms of the user's model; those that fold into a copy of an operator say so."""
+    if not analysis.copied and not analysis.copied_steps:
+        return list(norms)
     notes = {(c.graph, c.copy): f"{c.operator} is copied: {c.copy}" for c in analysis.copied}
     found: list[Folded | Kept] = []
     for norm in norms:

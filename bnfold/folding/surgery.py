@@ -12,7 +12,7 @@ from bnfold.onnxgraph.edits import Edits
 from bnfold.onnxgraph.graph import Node, Path, Scope, Tensor
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.known import Known
-from bnfold.onnxgraph.ranges import Computed, Piece
+from bnfold.onnxgraph.ranges import Piece
 from bnfold.onnxgraph.rewrite import MAIN, NewTensor, Rewrite, without_data
 from bnfold.onnxgraph.wire import (
     ATTRIBUTE_TENSOR,
@@ -90,9 +90,8 @@ class Surgery:
     ) -> str:
         """Store a small array as ``store`` does: in place of a constant, or under a new name."""
         little = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-        data = Computed(len(little), lambda: iter((little,)))
         element_type = helper.np_dtype_to_tensor_dtype(values.dtype)
-        return self.store(known, users, data, values.shape, element_type, scope, wish)
+        return self.store(known, users, little, values.shape, element_type, scope, wish)
 
     def fresh(self, wish: str) -> str:
         """A name that no tensor has: the wish, or the wish with a number."""
@@ -114,7 +113,7 @@ class Surgery:
         self,
         known: Known | None,
         users: list[Node],
-        data: Computed,
+        data: Piece,
         shape: tuple[int, ...],
         element_type: int,
         scope: Scope,
@@ -203,7 +202,9 @@ def _is_only_for(known: Known, users: list[Node]) -> bool:
     tensor = known.tensor
     if known.stored is None or tensor.is_output or tensor.is_pinned:
         return False
-    return len(tensor.readers) == len(users) and Counter(tensor.readers) == Counter(users)
+    if len(tensor.readers) != len(users):
+        return False
+    return tensor.readers == users or Counter(tensor.readers) == Counter(users)
 
 
 def _stored_path(tensor: Tensor) -> Path:

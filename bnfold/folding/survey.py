@@ -9,6 +9,7 @@ from bnfold.algebra.spread import Spread
 from bnfold.folding.find import Chain, Norm, Selection, Step
 from bnfold.folding.reasons import Refused
 from bnfold.folding.route import Route
+from bnfold.folding.rules.batch_norms import read_plain_batch_norms
 from bnfold.folding.rules.operators import key_of
 from bnfold.folding.rules.placed import Placed
 from bnfold.folding.rules.reading import Context, Linear
@@ -64,6 +65,14 @@ class Survey:
                 for step in norm.steps:
                     self.step_of[step.node] = step
                     self.norm_of[step] = norm
+        plain = read_plain_batch_norms(
+            (step.node for step in self.norm_of if step.is_batch_norm), context
+        )
+        self._reads.update(
+            (self.step_of[node], placed)
+            for node, placed in plain.items()
+            if selection.why_excluded(self.norm_of[self.step_of[node]]) is None
+        )
 
     def take(self, route: Route) -> None:
         """Note what an accepted route removes."""

@@ -137,7 +137,7 @@ CHUNK = 1 << 22
 
 def total(pieces: Sequence[Piece]) -> int:
     """Number of bytes of all pieces."""
-    return sum(len(piece) for piece in pieces)
+    return len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
 
 
 def chunks(piece: Piece) -> Iterator[bytes | memoryview]:
@@ -150,4 +150,6 @@ def chunks(piece: Piece) -> Iterator[bytes | memoryview]:
 
 def joined(pieces: Sequence[Piece]) -> bytes:
     """All bytes in memory."""
+    if len(pieces) == 1 and isinstance(pieces[0], bytes):
+        return pieces[0]
     return b"".join(chunk for piece in pieces for chunk in chunks(piece))

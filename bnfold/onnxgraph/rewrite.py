@@ -76,22 +76,24 @@ def without_data(proto: onnx.TensorProto, mark: str) -> onnx.TensorProto:
     """A copy of a tensor with its data and its place left out, and everything else kept."""
     copy = onnx.TensorProto()
     copy.CopyFrom(proto)
-    for name in (
-        "raw_data",
-        "float_data",
-        "int32_data",
-        "int64_data",
-        "double_data",
-        "uint64_data",
-        "data_location",
-        "external_data",
-    ):
+    for name in _DATA:
         copy.ClearField(name)
-    kept = [e for e in proto.external_data if e.key not in _PLACE and e.key != mark]
-    copy.external_data.extend(kept)
+    if proto.external_data:
+        kept = [e for e in proto.external_data if e.key not in _PLACE and e.key != mark]
+        copy.external_data.extend(kept)
     return copy
 
 
+_DATA = (
+    "raw_data",
+    "float_data",
+    "int32_data",
+    "int64_data",
+    "double_data",
+    "uint64_data",
+    "data_location",
+    "external_data",
+)
 _PLACE = frozenset({"location", "offset", "length", "checksum"})
 
 

@@ -135,6 +135,13 @@ def _write(handle: int, pieces: Sequence[Piece]) -> None:
     at = 0
     small = bytearray()
     for piece in pieces:
+        if isinstance(piece, bytes) and len(piece) < BUFFER:
+            at += len(piece)
+            small += piece
+            if len(small) >= BUFFER:
+                _write_all(handle, small)
+                small.clear()
+            continue
         if isinstance(piece, Range) and len(piece) >= CHUNK and piece.source.fd is not None:
             _write_all(handle, small)
             small.clear()

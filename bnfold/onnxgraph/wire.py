@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from bnfold.errors import ModelError
@@ -53,6 +54,8 @@ MAX_DEPTH: Final = 90
 
 def encoded_varint(value: int) -> bytes:
     """``value`` in base 128, least significant group first."""
+    if value <= 0x7F:
+        return bytes((value,))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -61,6 +64,7 @@ def encoded_varint(value: int) -> bytes:
     return bytes(out)
 
 
+@lru_cache(maxsize=64)
 def tag(number: int) -> bytes:
     """The tag of a length-delimited field."""
     return encoded_varint(number << 3 | BYTES)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from bnfold.algebra.affine import Float64Array
@@ -100,17 +98,19 @@ def read_taps(
     if isinstance(bias, Refused) and not is_computed:
         return bias
     known, values, notes = (None, np.zeros(1), ()) if isinstance(bias, Refused) else bias
-    in_channels = shape[0]
-    if transposed:
-        inward = Inward(0, 1, lambda: rank, shape[0], lambda scale: conv_factor(scale, rank))
-    else:
-        inward = Inward(
-            0,
-            1,
-            lambda: rank,
-            shape[1] * group,
-            lambda scale: conv_in_factor(scale, shape[0], group, rank),
-        )
+    in_channels = shape[0] if transposed else shape[1] * group
+    inward = Inward(
+        at=0,
+        axis=1,
+        rank=lambda: rank,
+        channels=in_channels,
+        factor=(
+            (lambda scale: conv_factor(scale, rank))
+            if transposed
+            else (lambda scale: conv_in_factor(scale, shape[0], group, rank))
+        ),
+        uneven=bias if isinstance(bias, Refused) else _uneven(node, shape[2:], transposed),
+    )
     return Linear(
         node=node,
         weight=weight,
@@ -126,17 +126,12 @@ def read_taps(
         shift="computed" if is_computed else "input",
         bias_at=bias_at,
         asks={bias_at: bias_map} if is_computed else {},
-        inward=replace(
-            inward,
-            uneven=bias
-            if isinstance(bias, Refused)
-            else _uneven(node, shape[2:], transposed=transposed),
-        ),
+        inward=inward,
         notes=notes,
     )
 
 
-def _uneven(node: Node, kernel: tuple[int, ...], *, transposed: bool) -> Refused | None:
+def _uneven(node: Node, kernel: tuple[int, ...], transposed: bool) -> Refused | None:
     """Why not every output meets every weight of its channel, or None where each does."""
     found, auto = node.attribute("pads"), node.attribute("auto_pad")
     pads = list(found.ints) if found is not None else []
