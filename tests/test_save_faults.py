@@ -55,6 +55,7 @@ class Case:
             "beside": self.home / "out.onnx",
             "in place": self.source,
         }[to]
+        self.replaces = old or to == "in place"
         if old and to != "in place":
             bnfold.save(bnfold.fold(conv_bn(9, channels=256)), self.target, form="external")
 
@@ -105,7 +106,7 @@ def test_a_failure_at_every_step(
                 assert at > 3
                 assert "mkstemp" in fault.calls
                 assert "replace" in fault.calls
-                assert "fsync" in fault.calls
+                assert ("fsync" in fault.calls) == step.replaces
                 return
             continue
         assert fault.fired
@@ -140,7 +141,7 @@ def test_an_interrupt_just_after_a_step(
             except KeyboardInterrupt:
                 interrupted += 1
         if not fault.fired:
-            assert interrupted
+            assert interrupted or (name == "fsync" and not step.replaces)
             return
         if snapshot(folder) != before:
             left = [p for p in folder.rglob("*.tmp") if not p.name.startswith(".")]

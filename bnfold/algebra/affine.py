@@ -71,14 +71,11 @@ class Affine:
             named = zip(_PARAMETERS, vectors, strict=True)
             listed = ", ".join(f"{name} {v.shape}" for name, v in named)
             raise ModelError(f"gamma, beta, mean and var must be equal vectors, not {listed}")
-        with np.errstate(all="ignore"):
-            spread = vectors[3] + float(eps)
-            scale = vectors[0] / np.sqrt(spread)
-            shift = vectors[1] - scale * vectors[2]
-            # Where a parameter is not finite, one of these is not.
-            is_finite = np.isfinite(scale + shift + spread).all()
-        if not is_finite or not (spread > 0).all():
-            _require_finite(vectors, spread)
+        scale, shift, is_map = scale_and_shift(
+            vectors[0], vectors[1], vectors[2], vectors[3], np.float64(eps)
+        )
+        if not is_map.all():
+            _require_finite(vectors, vectors[3] + float(eps))
         scale.flags.writeable = shift.flags.writeable = False
         return cls(scale, shift)
 
@@ -117,6 +114,29 @@ class Affine:
         """``after(self(x))`` as one map: the scales multiply, ``after`` also scales the shift."""
         with np.errstate(over="ignore", invalid="ignore"):
             return Affine(after.scale * self.scale, after.scale * self.shift + after.shift)
+
+
+def scale_and_shift(
+    gamma: Float64Array,
+    beta: Float64Array,
+    mean: Float64Array,
+    var: Float64Array,
+    eps: Float64Array | np.float64,
+) -> tuple[Float64Array, Float64Array, npt.NDArray[np.bool_]]:
+    """``gamma / sqrt(var + eps)``, ``beta - scale * mean``, and where nothing is wrong with either.
+
+    Args:
+        gamma, beta, mean, var, eps: of any shapes that broadcast to each other; see
+            ``Affine.from_batch_norm``.
+
+    Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), Algorithm 2, step 11.
+    """
+    with np.errstate(all="ignore"):
+        spread = var + eps
+        scale = gamma / np.sqrt(spread)
+        shift = beta - scale * mean
+        # Where a parameter is not finite, one of these is not.
+        return scale, shift, np.isfinite(scale + shift + spread) & (spread > 0)
 
 
 def _require_finite(vectors: list[Float64Array], spread: Float64Array) -> None:

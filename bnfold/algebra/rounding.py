@@ -78,7 +78,10 @@ def flushed(stored: Array, exact: Float64Array) -> tuple[Array, int]:
     processors, and no runtime needs them: a value below the smallest normal number is stored
     as zero.
     """
-    small = np.abs(stored) < smallest_normal(stored.dtype)
+    sizes, tiny = np.abs(stored), smallest_normal(stored.dtype)
+    if stored.size and stored.dtype != BFLOAT16 and sizes.min() >= tiny:
+        return stored, 0  # nearly always
+    small = sizes < tiny
     if not small.any():
         return stored, 0
     lost = small & (exact != 0)

@@ -14,7 +14,7 @@ from bnfold.folding.forward import push_forward_route, why_left_alone
 from bnfold.folding.operands import why_stored_twice
 from bnfold.folding.plain import plain_route
 from bnfold.folding.reach import Reach
-from bnfold.folding.reasons import Refused
+from bnfold.folding.reasons import Refused, combined
 from bnfold.folding.route import Operand, Route, Sink
 from bnfold.folding.rules.border import MapBehind, PadBefore
 from bnfold.folding.rules.reading import Context, Linear
@@ -267,7 +267,7 @@ class _Planner:
             part = Chain(chain.source, chain.steps[start:stop])
             if fold is None:
                 own = self._survey.read(part.steps[0])
-                why = own if isinstance(own, Refused) else _combined(backward, forward)
+                why = own if isinstance(own, Refused) else combined(backward, forward)
                 self._refuse(part, why)
             else:
                 for norm in part.norms():
@@ -308,24 +308,3 @@ class _Planner:
             if norm.batch_norm is not None or self._survey.tells_channels(norm.steps):
                 self._plan.decisions.append(Decision(norm, refused=reason))
             before = norm
-
-
-SPECIFIC = frozenset(
-    (
-        "adds-work beyond-dtype quantised-activation quantised-bias quantised-weight "
-        "uneven-border written-out-norm zero-padding"
-    ).split()
-)
-"""Reasons against a way forward that say more than that there is no way back."""
-
-
-def _combined(backward: Refused | None, forward: Refused | None) -> Refused:
-    """One reason of two: that against the way back, unless the way forward was the better hope."""
-    if backward is None or forward is None or backward == forward:
-        found = backward or forward
-        assert found is not None
-        return found
-    code = backward.code
-    if code in ("producer-not-linear", "not-through") and forward.code in SPECIFIC:
-        code = forward.code
-    return Refused(code, f"{backward.sentence}; nor can it go forward: {forward.sentence}")

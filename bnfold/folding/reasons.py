@@ -167,3 +167,24 @@ class Refused:
     def __post_init__(self) -> None:
         if self.code not in REASONS:
             raise KeyError(self.code)
+
+
+SPECIFIC = frozenset(
+    (
+        "adds-work beyond-dtype quantised-activation quantised-bias quantised-weight "
+        "uneven-border written-out-norm zero-padding"
+    ).split()
+)
+"""Reasons against a way forward that say more than that there is no way back."""
+
+
+def combined(backward: Refused | None, forward: Refused | None) -> Refused:
+    """One reason of two: that against the way back, unless the way forward was the better hope."""
+    if backward is None or forward is None or backward == forward:
+        found = backward or forward
+        assert found is not None
+        return found
+    code = backward.code
+    if code in ("producer-not-linear", "not-through") and forward.code in SPECIFIC:
+        code = forward.code
+    return Refused(code, f"{backward.sentence}; nor can it go forward: {forward.sentence}")

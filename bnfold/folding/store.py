@@ -20,7 +20,7 @@ from bnfold.folding.rules.reading import Inward, Linear
 from bnfold.onnxgraph.known import Known
 
 BLOCK = 1 << 18
-"""Weights are multiplied in blocks of at most this many elements."""
+"""Weights are multiplied in blocks of at most this many elements, which a cache can hold."""
 
 _Slices = tuple[slice, ...]
 
@@ -247,9 +247,10 @@ class StoredWeight:
     def _exact(self, block: _Slices) -> Float64Array:
         """A block of the weight in float64, multiplied and not rounded."""
         factor = self._factor[_within(block, self._factor.shape)]
-        exact = np.multiply(self._weight[block], factor, dtype=np.float64)
+        exact = self._weight[block].astype(np.float64)
+        exact *= factor
         if self._inner is not None:
-            exact = exact * self._inner[_within(block, self._inner.shape)]
+            exact *= self._inner[_within(block, self._inner.shape)]
         return exact
 
     def _needed_subnormals(self) -> Array | None:

@@ -13,7 +13,7 @@ from typing import Any
 from bnfold.errors import FileError
 from bnfold.onnxgraph.ranges import CHUNK, Piece, Range, chunks, total
 
-BUFFER = 1 << 20
+BUFFER = 1 << 16
 """Smaller pieces are written together."""
 
 
@@ -29,12 +29,17 @@ class Staged:
 def staging() -> Iterator[list[Staged]]:
     """Write any number of files with ``stage``, then give them their names in order.
 
-    Whatever fails before that leaves no file behind and every old file whole.
+    Whatever fails before that leaves no file behind and every old file whole. Where a file is
+    replaced, all of them are on the disk first, so that not even a power failure loses the old
+    one; where none is, there is nothing to lose, and the system writes in its own time.
     """
     staged: list[Staged] = []
     new: list[Staged] = []
     try:
         yield staged
+        is_replacing = any(entry.target.exists() for entry in staged)
+        for entry in staged if is_replacing else ():
+            _bring_to_disk(entry)
         for entry in staged:
             if not entry.target.exists():
                 new.append(entry)
@@ -42,7 +47,7 @@ def staging() -> Iterator[list[Staged]]:
                 os.replace(entry.temporary, entry.target)
             except OSError as error:
                 raise _cannot_write(entry.target, error) from error
-        for folder in {entry.target.parent for entry in staged}:
+        for folder in {entry.target.parent for entry in staged} if is_replacing else ():
             _sync_folder(folder)
     finally:
         # What is on disk decides, for an interrupt can come between any two steps: once the last
@@ -57,7 +62,7 @@ def staging() -> Iterator[list[Staged]]:
 
 
 def stage(staged: list[Staged], target: Path, pieces: Sequence[Piece]) -> None:
-    """Write a file beside its target under a temporary name, and bring it to the disk.
+    """Write a file beside its target under a temporary name.
 
     Raises:
         FileError: the folder is missing or read-only, the disk is full, the target is a folder.
@@ -74,11 +79,21 @@ def stage(staged: list[Staged], target: Path, pieces: Sequence[Piece]) -> None:
         try:
             _write(handle, pieces)
             Path(name).chmod(_mode_of(target))
-            os.fsync(handle)
         finally:
             os.close(handle)
     except OSError as error:
         raise _cannot_write(target, error) from error
+
+
+def _bring_to_disk(entry: Staged) -> None:
+    try:
+        handle = os.open(entry.temporary, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _cannot_write(entry.target, error) from error
 
 
 def require_target(target: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, TensorProto
 
-from bnfold.algebra.affine import Affine
+from bnfold.algebra.affine import Affine, scale_and_shift
 from bnfold.algebra.rounding import TINY
 from bnfold.folding.rules.batch_norm import CHANNEL_AXIS, DEFAULT_EPSILON
 from bnfold.folding.rules.operators import version_of
@@ -51,13 +51,9 @@ def read_plain_batch_norms(nodes: Iterable[Node], context: Context) -> dict[Node
         data = b"".join(data for _, _, data in entries)
         whole = np.frombuffer(data, _DTYPES[data_type]).reshape(-1, 4, channels)
         epsilons = np.array([epsilon for _, epsilon, _ in entries])[:, None]
-        with np.errstate(all="ignore"):
-            gamma, beta, mean, var = whole.astype(np.float64).transpose(1, 0, 2)
-            spread = var + epsilons
-            scale = gamma / np.sqrt(spread)
-            shift = beta - scale * mean
-            is_good = np.isfinite(scale + shift + spread) & (spread > 0)
-            is_good &= (np.abs(scale) >= TINY) | (gamma == 0)
+        gamma, beta, mean, var = whole.astype(np.float64).transpose(1, 0, 2)
+        scale, shift, is_good = scale_and_shift(gamma, beta, mean, var, epsilons)
+        is_good &= (np.abs(scale) >= TINY) | (gamma == 0)
         scale.flags.writeable = shift.flags.writeable = False
         for at in np.flatnonzero(is_good.all(axis=1)):
             affine = Affine(scale[at], shift[at])
