@@ -113,6 +113,7 @@ class Node:
     """
 
     __slots__ = (
+        "_attributes",
         "domain",
         "inputs",
         "op_type",
@@ -133,6 +134,7 @@ class Node:
         self.inputs: list[Tensor | None] = []
         self.outputs: list[Tensor | None] = []
         self.subgraphs: list[Scope] = []
+        self._attributes: dict[str, onnx.AttributeProto] | None = None
 
     @property
     def label(self) -> str:
@@ -148,11 +150,11 @@ class Node:
 
     def attribute(self, name: str) -> onnx.AttributeProto | None:
         """The attribute of that name, or None."""
-        for attribute in self.proto.attribute:
-            if attribute.name == name:
-                found: onnx.AttributeProto = attribute
-                return found
-        return None
+        if self._attributes is None:
+            self._attributes = {}
+            for attribute in self.proto.attribute:
+                self._attributes.setdefault(attribute.name, attribute)
+        return self._attributes.get(name)
 
     def integer(self, name: str, default: int) -> int:
         """An integer attribute, or ``default``."""

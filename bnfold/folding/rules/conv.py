@@ -135,7 +135,7 @@ def _uneven(node: Node, kernel: tuple[int, ...], transposed: bool) -> Refused | 
     """Why not every output meets every weight of its channel, or None where each does."""
     found, auto = node.attribute("pads"), node.attribute("auto_pad")
     pads = list(found.ints) if found is not None else []
-    how = auto.s.decode() if auto is not None else "NOTSET"
+    how = auto.s.decode() if auto is not None else ""
     if how not in ("", "NOTSET"):
         # A window of one tap never reaches beyond the data, so SAME pads nothing.
         pads = [0] if how == "VALID" or max(kernel, default=1) == 1 else [1]
