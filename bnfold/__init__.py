@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bnfold import reference
     from bnfold.algebra.affine import Affine
-    from bnfold.api import check, explain, fold, save, verify
+    from bnfold.api import benchmark, check, explain, fold, save, verify
     from bnfold.checking.outcome import VerifyReport
     from bnfold.errors import (
         BnfoldError,
@@ -31,12 +31,14 @@ if TYPE_CHECKING:
         UnmergedBlock,
     )
     from bnfold.folding.verdict import Verdict
+    from bnfold.measuring.outcome import BenchReport
     from bnfold.result import FoldResult
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Affine",
+    "BenchReport",
     "BnfoldError",
     "CopiedOperator",
     "FileError",
@@ -53,6 +55,7 @@ __all__ = [
     "VerificationError",
     "VerifyReport",
     "__version__",
+    "benchmark",
     "check",
     "explain",
     "fold",
@@ -63,6 +66,7 @@ __all__ = [
 
 _HOME = {
     "Affine": "bnfold.algebra.affine",
+    "BenchReport": "bnfold.measuring.outcome",
     "BnfoldError": "bnfold.errors",
     "CopiedOperator": "bnfold.folding.outcome",
     "FileError": "bnfold.errors",
@@ -78,6 +82,7 @@ _HOME = {
     "Verdict": "bnfold.folding.verdict",
     "VerificationError": "bnfold.errors",
     "VerifyReport": "bnfold.checking.outcome",
+    "benchmark": "bnfold.api",
     "check": "bnfold.api",
     "explain": "bnfold.api",
     "fold": "bnfold.api",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from bnfold.folding.inline import Analysis, analysed
 from bnfold.folding.outcome import Report
 from bnfold.folding.plan import Plan, plan
 from bnfold.folding.verdict import Verdict, judged
+from bnfold.measuring.outcome import LEVELS, BenchReport
 from bnfold.onnxgraph import deliver
 from bnfold.onnxgraph.collection import collection_paused
 from bnfold.onnxgraph.index import Index
@@ -209,6 +210,90 @@ def verify(
         load(folded, name=names[1], folder=folder),
         options,
     )
+
+
+def benchmark(
+    original: Any,
+    folded: Any = None,
+    *,
+    levels: Sequence[str] = LEVELS,
+    threads: int = 1,
+    batch: Iterable[int] | None = None,
+    dims: Mapping[str, int] | None = None,
+    feeds: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    provider: str = "cpu",
+    duration: float = 2.0,
+    profile: bool = False,
+    seed: int = 0,
+    progress: Callable[[float, str], None] | None = None,
+    name: tuple[str, str] | None = None,
+    base_dir: StrPath | None = None,
+) -> BenchReport:
+    """How much faster a folded model is in onnxruntime, where, and from the first run or not.
+
+    Both have to be the same function, by ``verify``; if not, nothing is timed. A process holds
+    both models and runs them in turn, so that a busy machine is unfair to neither.
+
+    Args:
+        original: as the model of ``fold``.
+        folded: another one; the fold of ``original`` by default.
+        levels: of onnxruntime's optimiser, which folds some norms itself: ``disable``, ``basic``,
+            ``extended``, ``all``.
+        threads: within an operator.
+        batch: sizes of the batch dimension, which is the first of the inputs; the size that the
+            model has, or 1, by default.
+        dims: sizes of symbolic dimensions.
+        feeds: real data, input -> values in the shape of the input, for every input; random
+            numbers by default.
+        inputs: values of single inputs.
+        provider: ``cpu``, ``cuda``, or what else onnxruntime has.
+        duration: seconds for each level and batch.
+        profile: whether to measure the time of each operator type too.
+        seed: of the random inputs and of the bootstrap, not negative.
+        progress: is called with the part that is done, from 0 to 1, and with what goes on.
+        name: what the report calls the two models; their paths by default.
+        base_dir: the folder of external data of both; those of the paths by default.
+
+    Returns:
+        A report with ``.is_same``, and a row in ``.cells`` for each level and batch.
+
+    Raises:
+        FileError: a file cannot be read, or a temporary one not written.
+        ModelError: one is no ONNX model, is damaged, or onnxruntime cannot load or run it.
+        UsageError: an option does not fit the model or is out of range, or there is no
+            onnxruntime.
+        VerificationError: a fold did not pass its check: a bug of bnfold's.
+    """
+    # The evaluator takes a while to import, and only this needs it.
+    from bnfold.checking.runtime import on_disk
+    from bnfold.measuring.benchmark import benchmark as measured
+    from bnfold.measuring.options import read_options as read_bench_options
+
+    options = read_bench_options(
+        levels=levels,
+        threads=threads,
+        batch=batch,
+        dims=dims,
+        feeds=feeds,
+        inputs=inputs,
+        provider=provider,
+        duration=duration,
+        profile=profile,
+        seed=seed,
+    )
+    folder = Path(base_dir) if base_dir is not None else None
+    names = name or (None, None)
+    if folded is not None:
+        documents = [
+            load(model, name=label, folder=folder)
+            for model, label in zip((original, folded), names, strict=True)
+        ]
+        return measured(documents[0], documents[1], options, progress)
+    result = fold(original, name=names[0], base_dir=base_dir)
+    with on_disk(result.analysis.document, result.rewrite) as path:
+        label = names[1] or f"{result.original.name} folded"
+        return measured(result.original, load(path, name=label), options, progress)
 
 
 def save(

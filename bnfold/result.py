@@ -32,6 +32,7 @@ class FoldResult:
     """A folded model that is not written yet.
 
     Attributes:
+        original: the model as it was given.
         analysis: the model with its plan.
         stale: after ``save``, the data files of a replaced model that it did not remove.
     """
@@ -45,7 +46,7 @@ class FoldResult:
         verify: bool = True,
     ) -> None:
         self.analysis = analysis
-        self._original = document
+        self.original = document
         self._document = analysis.document
         self._merged = merged
         self._applied: Applied = apply(analysis.index, analysis.plan)
@@ -80,7 +81,7 @@ class FoldResult:
         """What was folded into what, and why each other norm stays."""
         with collection_paused():
             report = summarised(
-                self._original, self.analysis, self._applied, self._bytes_after, self._merged
+                self.original, self.analysis, self._applied, self._bytes_after, self._merged
             )
         return replace(report, checked=self._checked)
 
@@ -94,11 +95,11 @@ class FoldResult:
         from bnfold.checking.options import read_options
         from bnfold.checking.verify import verify as verified
 
-        names = options.pop("name", None) or (self._original.name, f"{self._original.name} folded")
+        names = options.pop("name", None) or (self.original.name, f"{self.original.name} folded")
         base_dir = options.pop("base_dir", None)
         folder = Path(base_dir) if base_dir is not None else None
         read = read_options(**options)
-        original = deliver.parsed(self._original, Rewrite())
+        original = deliver.parsed(self.original, Rewrite())
         return verified(
             load(original, name=names[0], folder=folder),
             load(self.model, name=names[1], folder=folder),
