@@ -7,7 +7,6 @@ programs run in turn, so that a busy machine is unfair to neither.
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import statistics
 import subprocess
@@ -23,6 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from bnfold.measuring.machine import cores, processor
+from bnfold.measuring.memory import anonymous_memory
 
 OFFLINE: Final = """
 import sys
@@ -126,23 +128,11 @@ def run(command: list[str], result: Measured) -> None:
     started = time.perf_counter()
     process = subprocess.Popen(command)
     while process.poll() is None:
-        result.peak = max(result.peak, anonymous_memory(process.pid))
+        result.peak = max(result.peak, (anonymous_memory(process.pid) or 0) / 1e6)
         time.sleep(0.003)
     result.seconds.append(time.perf_counter() - started)
     if process.returncode:
         raise SystemExit(f"status {process.returncode}: {' '.join(command)}")
-
-
-def anonymous_memory(pid: int) -> float:
-    """MB that a process holds now and that no file backs; 0 where the system does not tell."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    except OSError:
-        return 0.0
-    for line in status.splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) / 1000
-    return 0.0
 
 
 def norms_in(path: Path) -> int:
@@ -182,19 +172,9 @@ def measure(name: str, runs: int, folder: Path) -> None:
 
 def machine() -> str:
     """The processor, how many cores this process may use, and the versions that matter."""
-    processor = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                processor = line.split(":", 1)[1].strip()
-                break
-    cores = os.cpu_count() or 1
-    if sys.platform == "linux":
-        cores = len(os.sched_getaffinity(0))
     packages = ", ".join(f"{p} {version(p)}" for p in ("bnfold", "onnx", "onnxruntime", "numpy"))
     return (
-        f"{processor}, {cores} cores, {platform.system()}, "
+        f"{processor()}, {cores()} cores, {platform.system()}, "
         f"Python {platform.python_version()}, {packages}"
     )
 

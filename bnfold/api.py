@@ -293,7 +293,8 @@ def benchmark(
     result = fold(original, name=names[0], base_dir=base_dir)
     with on_disk(result.analysis.document, result.rewrite) as path:
         label = names[1] or f"{result.original.name} folded"
-        return measured(result.original, load(path, name=label), options, progress)
+        own = result.report.checked
+        return measured(result.original, load(path, name=label), options, progress, own=own)
 
 
 def save(

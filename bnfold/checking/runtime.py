@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bnfold.checking.session import CANNOT_LOAD, Array, read_arrays, why_ended, write_arrays
-from bnfold.errors import FileError
+from bnfold.errors import FileError, UsageError
 from bnfold.onnxgraph import deliver
 from bnfold.onnxgraph.load import Document
 from bnfold.onnxgraph.rewrite import Rewrite, has_external_data
@@ -48,7 +48,10 @@ def on_disk(document: Document, rewrite: Rewrite | None = None) -> Iterator[Path
         return
     with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
         target = Path(folder) / "model.onnx"
-        deliver.save(document, rewrite or Rewrite(), target, "keep")
+        try:
+            deliver.save(document, rewrite or Rewrite(), target, "keep")
+        except UsageError:  # too large for one file
+            deliver.save(document, rewrite or Rewrite(), target, "external")
         yield target
 
 

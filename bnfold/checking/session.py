@@ -80,7 +80,7 @@ def opened(
     level: str = "DISABLE_ALL",
     *,
     providers: Sequence[str] = (CPU,),
-    threads: int = 0,
+    threads: int | None = 0,
     config: Mapping[str, str] | None = None,
     optimized: str = "",
     profile: str = "",
@@ -91,7 +91,8 @@ def opened(
         model: the file.
         level: of the optimiser, as onnxruntime calls it behind ``ORT_``.
         providers: the first that can is used.
-        threads: within an operator; 0 for onnxruntime's own choice.
+        threads: within an operator; 0 for onnxruntime's own choice, None for the threads that all
+            sessions of the process share.
         config: entries of the session's configuration.
         optimized: where to write the model as it is optimised; ``""`` for nowhere.
         profile: how the name of the profile begins; ``""`` for none.
@@ -101,7 +102,10 @@ def opened(
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level}")
     options.log_severity_level = 4
-    options.intra_op_num_threads = threads
+    if threads is None:
+        options.use_per_session_threads = False
+    else:
+        options.intra_op_num_threads = threads
     for key, value in (config or {}).items():
         options.add_session_config_entry(key, value)
     if optimized:
@@ -110,6 +114,19 @@ def opened(
         options.enable_profiling = True
         options.profile_file_prefix = profile
     return onnxruntime.InferenceSession(model, options, providers=list(providers))
+
+
+def share_threads(threads: int) -> bool:
+    """Let sessions of this process share so many threads; whether this onnxruntime can do that.
+
+    It has to be called before the first session.
+    """
+    import onnxruntime
+
+    if not hasattr(onnxruntime, "set_global_thread_pool_sizes"):
+        return False
+    onnxruntime.set_global_thread_pool_sizes(threads, 1)
+    return True
 
 
 def installed() -> tuple[str, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,70 +15,50 @@ import onnx
 import bnfold
 from bnfold.checking import runtime
 from bnfold.checking.options import Options as Checks
-from bnfold.checking.outcome import VerifyReport
 from bnfold.checking.side import Side
 from bnfold.checking.verify import verify
-from bnfold.errors import BnfoldError, ModelError
+from bnfold.errors import ModelError
+from bnfold.folding.outcome import RegionsChecked
 from bnfold.folding.summary import document_size
-from bnfold.measuring import machine, notes, provider, samples
+from bnfold.measuring import machine, notes, provider
 from bnfold.measuring.children import Children, Model, Place
 from bnfold.measuring.feeding import Feeding
 from bnfold.measuring.left import Norms, node_count, norms_of
+from bnfold.measuring.measure import Measurement, Steps
 from bnfold.measuring.options import Options
-from bnfold.measuring.outcome import BenchReport, Cell, Level, Ratio, Setting, Spent, Start
-from bnfold.measuring.profile import read_profile, spent
+from bnfold.measuring.outcome import BenchReport, Cell, Setting, Spent, Start
 from bnfold.measuring.progress import Callback, Progress
 from bnfold.measuring.subnormal import subnormal_weights
-from bnfold.onnxgraph.load import Document, load
+from bnfold.onnxgraph.load import Document
 
-CHILD = 1.0
-"""Seconds that a child takes before it begins, for the progress."""
+TRUSTED = 1 << 26
+"""A fold of bnfold's own above this many bytes (64 MiB) is not compared as a whole.
 
-PROFILED_NODES = 100_000
-"""So many nodes are profiled at most, in all runs together: each is three events in a file."""
-
-FLUSHED = {"session.set_denormal_as_zero": "1"}
-"""Reads and writes subnormal numbers as zero."""
-
-BESIDE = {
-    "session.optimized_model_external_initializers_file_name": "optimized.data",
-    "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
-}
-"""Lets onnxruntime write a model of any size."""
+Each operator that it changes was, in float64. The whole model in float64, many times over, takes
+ten times the memory of the file and minutes.
+"""
 
 
 def benchmark(
-    original: Document, folded: Document, options: Options, progress: Callback | None = None
+    original: Document,
+    folded: Document,
+    options: Options,
+    progress: Callback | None = None,
+    *,
+    own: RegionsChecked | None = None,
 ) -> BenchReport:
-    """Measure two models; see ``bnfold.benchmark``."""
+    """Measure two models; see ``bnfold.benchmark``.
+
+    Args:
+        own: what bnfold found when it made ``folded`` of ``original``; None for another model.
+    """
     version, available = provider.installed()
     name = provider.full_name(options.provider, available)
     side = Side(original)
     feeding = Feeding(side, options)
-    return _Benchmark(original, folded, options, side, feeding, name, version, progress).run()
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """Seconds that each kind of step should take."""
-
-    verify: float
-    start: float
-    memory: float
-    optimise: float
-    time: float
-    profile: float
-
-    @classmethod
-    def of(cls, duration: float) -> _Steps:
-        return cls(
-            verify=2.0,
-            start=duration / 2 + CHILD,
-            memory=CHILD,
-            optimise=CHILD,
-            time=1.1 * duration + CHILD,
-            profile=duration / 4 + CHILD,
-        )
+    if own is not None and (own.unchecked or document_size(original) <= TRUSTED):
+        own = None
+    return _Benchmark(original, folded, options, side, feeding, name, version, progress).run(own)
 
 
 class _Benchmark:
@@ -96,18 +76,22 @@ class _Benchmark:
         self._original, self._folded, self._options = original, folded, options
         self._side = side
         self._feeding, self._provider, self._version = feeding, provider_name, version
-        self._steps = _Steps.of(options.duration)
+        self._steps = Steps.of(options.duration)
         self._subnormal = [subnormal_weights(document) for document in (original, folded)]
-        self._has_slow_weights = bool(self._subnormal[1].get("float32"))
+        self._is_slow = bool(self._subnormal[1].get("float32"))
         self._progress = Progress(callback, self._expected())
 
-    def run(self) -> BenchReport:
-        """Verify, then measure."""
+    def run(self, own: RegionsChecked | None) -> BenchReport:
+        """Verify, then measure.
+
+        Args:
+            own: the fold's own check where it will do.
+        """
         self._progress.begin("comparing the models", self._steps.verify)
-        checked = self._verify()
+        is_same, verdict = self._verify() if own is None else (True, _words(own))
         norms = [norms_of(document) for document in (self._original, self._folded)]
-        report = self._report(checked, norms)
-        if checked.is_same:
+        report = self._report(is_same, verdict, norms)
+        if is_same:
             with ExitStack() as stack:
                 folder = tempfile.TemporaryDirectory(prefix="bnfold-")
                 models = [
@@ -126,11 +110,11 @@ class _Benchmark:
         steps, options = self._steps, self._options
         cells = len(options.levels) * len(self._feeding.batches)
         each = steps.start + 2 * steps.memory + steps.optimise
-        turn = steps.time * (2 if self._has_slow_weights else 1)
+        turn = steps.time * (2 if self._is_slow else 1)
         turn += 2 * steps.profile if options.profile else 0
         return steps.verify + len(options.levels) * each + cells * turn
 
-    def _verify(self) -> VerifyReport:
+    def _verify(self) -> tuple[bool, str]:
         options = self._options
         # What the float64 evaluator does not know, only onnxruntime can compare.
         unknown = self._side.evaluator.unknown or Side(self._folded).evaluator.unknown
@@ -142,15 +126,16 @@ class _Benchmark:
             seed=options.seed,
             runtime=bool(unknown),
         )
-        return verify(self._original, self._folded, checks)
+        found = verify(self._original, self._folded, checks)
+        return found.is_same, found.verdict
 
-    def _report(self, checked: VerifyReport, norms: list[Norms]) -> BenchReport:
+    def _report(self, is_same: bool, verdict: str, norms: list[Norms]) -> BenchReport:
         before, after = self._original, self._folded
         return BenchReport(
             original=before.name,
             folded=after.name,
-            is_same=checked.is_same,
-            verdict=checked.verdict,
+            is_same=is_same,
+            verdict=verdict,
             norms_before=norms[0].count,
             norms_after=norms[1].count,
             nodes_before=node_count(before),
@@ -190,6 +175,16 @@ class _Benchmark:
         options, feeding = self._options, self._feeding
         providers = provider.in_order(self._provider)
         children = Children(folder, providers, options.threads, self._progress)
+        measurement = Measurement(
+            children,
+            self._progress,
+            models,
+            nodes=(report.nodes_before, report.nodes_after),
+            removed=removed,
+            duration=options.duration,
+            seed=options.seed,
+            is_slow=self._is_slow,
+        )
 
         def failure(arrays: dict[str, Any]) -> str:
             done = runtime.run(models[0].path, [arrays], self._side.output_names)
@@ -208,12 +203,12 @@ class _Benchmark:
         starts: list[Start] = []
         rows: list[Spent] = []
         for level in options.levels:
-            starts.append(self._start(children, models, level, removed, feeds))
-            for batch in feeding.batches:
-                place = Place(level, batch)
-                cells.append(self._cell(children, models, place, feeds[batch]))
+            first = feeding.batches[0]
+            starts.append(measurement.start(Place(level, first), feeds[first]))
+            for batch, where in feeds.items():
+                cells.append(measurement.cell(Place(level, batch), where))
                 if options.profile:
-                    rows += self._spent(children, models, place, feeds[batch])
+                    rows += measurement.spent(Place(level, batch), where)
         setting = self._setting(shapes)
         return replace(
             report,
@@ -231,98 +226,9 @@ class _Benchmark:
             ),
         )
 
-    def _start(
-        self,
-        children: Children,
-        models: list[Model],
-        level: Level,
-        removed: Norms,
-        feeds: Mapping[int | None, str],
-    ) -> Start:
-        place, steps = Place(level), self._steps
-        self._progress.begin(f"creating sessions, {place}", steps.start)
-        blocks = children.ask("start", models, place, duration=self._options.duration / 2)
-        memory = []
-        for model in models:
-            self._progress.begin(f"memory, {place}", steps.memory)
-            memory.append(children.memory(model, place, next(iter(feeds.values()))))
-        self._progress.begin(f"what onnxruntime folds, {place}", steps.optimise)
-        left = self._left(children, models[0], place, removed)
-        first, second = samples.sides(blocks)
-        return Start(
-            level=level,
-            norms_left=left,
-            original=samples.spread(first.reshape(-1)),
-            folded=samples.spread(second.reshape(-1)),
-            ratio=samples.ratio(blocks, self._options.seed),
-            original_memory=memory[0],
-            folded_memory=memory[1],
-        )
 
-    def _left(self, children: Children, model: Model, place: Place, removed: Norms) -> int | None:
-        """How many of the norms that the fold removed are in what onnxruntime makes of ORIGINAL."""
-
-        def count(folder: Path) -> int | None:
-            return removed.left_in(load(folder / "optimized.onnx").proto)
-
-        try:
-            found: int | None = children.ask(
-                "optimise", [model], place, configs=[BESIDE], read=count
-            )
-        except BnfoldError:
-            # Not every model that runs can be written again.
-            return None
-        return found
-
-    def _cell(self, children: Children, models: list[Model], place: Place, feeds: str) -> Cell:
-        def timed(pair: list[Model], configs: list[dict[str, str]]) -> Any:
-            self._progress.begin(f"timing, {place}", self._steps.time)
-            return children.ask(
-                "time",
-                pair,
-                place,
-                feeds=feeds,
-                duration=self._options.duration,
-                configs=configs,
-            )
-
-        seed = self._options.seed
-        blocks = timed(models, [{}, {}])
-        flushed: Ratio | None = None
-        if self._has_slow_weights:
-            flushed = samples.ratio(timed([models[1], models[1]], [{}, FLUSHED]), seed)
-        first, second = samples.sides(blocks)
-        return Cell(
-            level=place.level,
-            batch=place.batch,
-            original=samples.spread(first.reshape(-1)),
-            folded=samples.spread(second.reshape(-1)),
-            ratio=samples.ratio(blocks, seed),
-            flushed=flushed,
-        )
-
-    def _spent(
-        self, children: Children, models: list[Model], place: Place, feeds: str
-    ) -> list[Spent]:
-        found = []
-        for model, document in zip(models, (self._original, self._folded), strict=True):
-            self._progress.begin(f"profiling, {place}", self._steps.profile)
-            most = max(3, PROFILED_NODES // max(1, node_count(document)))
-            found.append(
-                children.ask(
-                    "profile",
-                    [model],
-                    place,
-                    feeds=feeds,
-                    duration=self._options.duration / 4,
-                    runs=min(100, most),
-                    least=3,
-                    read=_profile_in,
-                )
-            )
-        return spent(place.level, place.batch, found[0], found[1])
-
-
-def _profile_in(folder: Path) -> Any:
-    (path,) = folder.glob("profile*.json")
-    return read_profile(path)
+def _words(own: RegionsChecked) -> str:
+    return (
+        f"same function: each of the {own.regions} operators that the fold changed was compared in "
+        f"float64 and is {own.max_ulp:.2f} units in the last place off at most"
+    )

@@ -52,7 +52,7 @@ class _Model:
         """Create the session; gives the seconds of that."""
         self._stage()
         job = self._job
-        config = {**job["config"], **job["configs"][self._number]}
+        config = {**job.get("config", {}), **job["configs"][self._number]}
         with self._failures(session.CANNOT_LOAD):
             start = time.perf_counter()
             self.session = session.opened(
@@ -132,12 +132,19 @@ def _bound(opened: Any, feeds: dict[str, session.Array]) -> Callable[[], Any]:
 
 
 def _time(job: Job, folder: Path) -> Any:
+    is_apart = job["configs"][0] != job["configs"][1]
+    if job["threads"] > 1:
+        # Threads of one model that wait for work would take the cores of the other, and where the
+        # system puts threads would be a difference between them.
+        if not is_apart and session.share_threads(job["threads"]):
+            job["threads"] = None
+        else:
+            job["config"] = {"session.force_spinning_stop": "1"}
     models = [_Model(job, folder, number) for number in range(2)]
     with contextlib.ExitStack() as stack:
         # Of all sessions of a process the first decides whether the thread that creates it
         # flushes subnormal numbers, so each model has a thread of its own if they differ in that.
         threads = [stack.enter_context(ThreadPoolExecutor(1)) for _ in models]
-        is_apart = job["configs"][0] != job["configs"][1]
 
         def on(number: int, work: Callable[..., Any], *arguments: Any) -> Any:
             if is_apart:
@@ -186,7 +193,7 @@ def _profile(job: Job, folder: Path) -> Any:
     model.open()
     model.load()
     end = time.perf_counter() + job["duration"]
-    for number in range(job["runs"]):
+    for number in range(job["most"]):
         model.turn(1)
         if number + 1 >= job["least"] and time.perf_counter() > end:
             break

@@ -80,13 +80,7 @@ class Children:
         self, folder: Path, providers: Sequence[str], threads: int, progress: Progress
     ) -> None:
         self._folder, self._progress = folder, progress
-        # Threads that wait for work would take the cores of the model whose turn is next.
-        config = {"session.force_spinning_stop": "1"} if threads > 1 else {}
-        self._common: dict[str, Any] = {
-            "providers": list(providers),
-            "threads": threads,
-            "config": config,
-        }
+        self._common: dict[str, Any] = {"providers": list(providers), "threads": threads}
         self._numbers = itertools.count()
 
     def keep(self, feeds: Mapping[str, Array]) -> str:

@@ -37,11 +37,13 @@ class Norms:
         elsewhere: how many more are in functions, where they stay.
         can_be_found: whether their nodes have the names that the model gives them; not those of
             functions that had to be inlined to find them.
+        others: BatchNormalizations that are not among them.
     """
 
     steps: tuple[tuple[_Step, ...], ...]
     elsewhere: int
     can_be_found: bool
+    others: int = 0
 
     @property
     def count(self) -> int:
@@ -52,12 +54,15 @@ class Norms:
         """Those that another model does not have any more."""
         keys = _keys(other)
         gone = tuple(norm for norm in self.steps if not _is_left(norm, keys))
-        return Norms(gone, 0, self.can_be_found)
+        return Norms(gone, 0, self.can_be_found, _batch_norms(other))
 
-    def left_in(self, other: onnx.ModelProto) -> int | None:
-        """How many of them another model still has, in part or as a whole; None if unknown."""
+    def left_in(self, other: onnx.ModelProto) -> int:
+        """How many of them another model still has, in part or as a whole.
+
+        Where they cannot be found by name, its BatchNormalizations are counted.
+        """
         if not self.can_be_found:
-            return None
+            return max(0, min(self.count, _batch_norms(other) - self.others))
         keys = _keys(other)
         return sum(_is_left(norm, keys) for norm in self.steps)
 
@@ -81,6 +86,15 @@ def norms_of(document: Document) -> Norms:
 def node_count(document: Document) -> int:
     """Nodes of the graph and its subgraphs."""
     return sum(1 for _ in nodes_in(document.proto.graph.node))
+
+
+def _batch_norms(proto: onnx.ModelProto) -> int:
+    """BatchNormalizations, those of functions and of the blocked layout included."""
+    bodies = [function.node for function in proto.functions]
+    return sum(
+        node.op_type == BATCH_NORM or node.name.endswith(_BLOCKED[BATCH_NORM])
+        for node in nodes_in(proto.graph.node, *bodies)
+    )
 
 
 def _keys(proto: onnx.ModelProto) -> set[tuple[str, str]]:

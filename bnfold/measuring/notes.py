@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from bnfold.measuring.outcome import Cell, Start
 
+WIDE = 1.2
+"""An interval whose ends differ by more than this factor says little."""
+
 
 def notes_on_norms(starts: Sequence[Start], removed: int) -> list[str]:
     """What onnxruntime's own optimiser does to the norms that the fold removed.
@@ -45,6 +48,11 @@ def notes_on_time(cells: Sequence[Cell]) -> list[str]:
             notes.append(
                 f"{place} FOLDED is slower: {ratio.value:.2f}x ({ratio.low:.2f} to "
                 f"{ratio.high:.2f})"
+            )
+        elif ratio.high > WIDE * ratio.low:
+            notes.append(
+                f"{place} the ratio can be anything from {ratio.low:.2f}x to {ratio.high:.2f}x: "
+                "the machine was busy, or duration (--duration) is short"
             )
         if cell.flushed is not None and cell.flushed.is_faster:
             notes.append(

@@ -15,6 +15,8 @@ LEVELS: Final[tuple[Level, ...]] = ("disable", "basic", "extended", "all")
 class Spread:
     """Samples of one quantity.
 
+    A sample of a fast model is the mean of several runs in a row, at least a millisecond in all.
+
     Attributes:
         median, low, high: the median, the 10th and the 90th percentile, in seconds.
         count: how many samples.
@@ -59,8 +61,8 @@ class Cell:
         batch: size of the batch dimension; None where the model has none.
         original, folded: of one run, in seconds.
         ratio: of the two.
-        flushed: the ratio of (folded, subnormal numbers flushed to zero) to (folded), where
-            there are subnormal weights; None elsewhere.
+        flushed: how many times as fast the folded model is with subnormal numbers flushed to zero,
+            as (folded) / (folded, flushed), where it has subnormal float32 weights; None elsewhere.
     """
 
     level: Level
@@ -82,8 +84,9 @@ class Start:
         original, folded: creation of a session, in seconds.
         ratio: of the two.
         original_memory, folded_memory: the most memory that a process of its own took to create
-            the session and run once beyond what it took before, in bytes; None where the system
-            does not tell.
+            the session and run once beyond what it took before, in bytes: on Linux what no file
+            backs (RssAnon, looked at every 2 ms), so that weights which are mapped from a file do
+            not count; on macOS the growth of the peak; None where the system does not tell.
     """
 
     level: Level
@@ -125,7 +128,7 @@ class Setting:
         duration: seconds of each cell that were asked for.
         seed: of the drawn inputs and of the bootstrap.
         inputs: input -> shape with the batch dimension as it was drawn for the first cell.
-        data: where the inputs come from: ``drawn``, or the name of a file.
+        data: where the inputs come from: ``drawn``, ``given``, or the name of a file.
         processor: the name of the processor.
         cores: how many of them this process may use.
         system: operating system and architecture.
@@ -160,7 +163,8 @@ class BenchReport:
         subnormal_before, subnormal_after: how many stored float weights are subnormal numbers.
         cells: a row for each level and batch.
         starts: a row for each level.
-        spent: the profile by operator type, most time first; empty if it was not asked for.
+        spent: the profile by operator type, in the order of ``cells``, in each of them most time of
+            the original first; empty if it was not asked for.
         setting: machine, versions and settings.
         notes: further facts, in sentences.
     """
