@@ -15,9 +15,10 @@ import onnx
 import pytest
 
 import bnfold
+from bnfold.checking import session
 from bnfold.checking.session import CPU
 from bnfold.errors import UsageError
-from bnfold.measuring import memory, notes, provider
+from bnfold.measuring import child, memory, notes, provider
 from bnfold.measuring.children import Children, Model, Place
 from bnfold.measuring.left import norms_of
 from bnfold.measuring.measure import Measurement
@@ -190,6 +191,20 @@ def test_progress_goes_on_within_a_step() -> None:
     progress.end()
     assert [what for _, what in told] == ["first", "second", "second", "third", "done"]
     assert [done for done, _ in told] == pytest.approx([0, 0.4, 0.4001, 0.4001, 1])
+
+
+def test_inputs_and_outputs_on_a_device(tmp_path: Path) -> None:
+    # There is no other device than the processor everywhere.
+    model = chain(1)
+    onnx.save(model, tmp_path / "model.onnx")
+    opened = session.opened(str(tmp_path / "model.onnx"))
+    feeds = {"x": np.ones((2, 4, 5, 5), np.float32)}
+    run = child.bound(opened, feeds, "cpu")
+    (expected,) = opened.run(None, feeds)
+    for _ in range(2):
+        (found,) = run()
+        assert found.device_name() == "cpu"
+        assert (found.numpy() == expected).all()
 
 
 AVAILABLE = ["CUDAExecutionProvider", "CPUExecutionProvider"]

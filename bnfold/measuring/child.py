@@ -79,7 +79,7 @@ class _Model:
         self._stage()
         with self._failures(session.CANNOT_RUN):
             if self._job["providers"][0] == "CUDAExecutionProvider":
-                self._run = _bound(self.session, feeds)
+                self._run = bound(self.session, feeds, "cuda")
             else:
                 wanted = [output.name for output in self.session.get_outputs()]
                 values = session.given(feeds)
@@ -116,17 +116,18 @@ class _Model:
             raise _Ended(status, session.one_line(error)) from error
 
 
-def _bound(opened: Any, feeds: dict[str, session.Array]) -> Callable[[], Any]:
+def bound(opened: Any, feeds: dict[str, session.Array], device: str) -> Callable[[], Any]:
     """A run whose inputs and outputs stay on the device, and which waits for its end."""
     binding = opened.io_binding()
-    for name, value in session.given(feeds, "cuda").items():
+    for name, value in session.given(feeds, device).items():
         binding.bind_ortvalue_input(name, value)
     for output in opened.get_outputs():
-        binding.bind_output(output.name, "cuda")
+        binding.bind_output(output.name, device)
 
-    def run() -> None:
+    def run() -> Any:
         opened.run_with_iobinding(binding)
         binding.synchronize_outputs()
+        return binding.get_outputs()
 
     return run
 
