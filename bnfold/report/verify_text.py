@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Sequence
 
 from bnfold.checking.outcome import (
@@ -13,10 +12,8 @@ from bnfold.checking.outcome import (
     RuntimeCheck,
     VerifyReport,
 )
-from bnfold.report.lines import WIDTH, count, wrapped
+from bnfold.report.lines import count, fact, table, wrapped
 
-FACT = 11
-"""Columns of the word before a fact."""
 DIGITS = 4
 """Significant digits of a value; two that differ are shown with as many as it takes."""
 
@@ -95,7 +92,7 @@ def runtime_table(runtime: RuntimeCheck) -> list[str]:
         for output in runtime.outputs
     ]
     return (
-        _table(("output", "error before", "error after", "allowed", "close"), rows) if rows else []
+        table(("output", "error before", "error after", "allowed", "close"), rows) if rows else []
     )
 
 
@@ -113,7 +110,7 @@ def _outputs(outputs: Sequence[OutputCheck]) -> list[str]:
         )
         for output in outputs
     ]
-    lines = _table(("output", "max abs", "max relative", "units", "SNR", "argmax"), rows)
+    lines = table(("output", "max abs", "max relative", "units", "SNR", "argmax"), rows)
     for output in outputs:
         if not output.is_same:
             lines += wrapped(f"output {output.name}: {output.why or 'not the same'}", "  ")
@@ -126,7 +123,7 @@ def _norms(norms: Sequence[NormCheck]) -> list[str]:
     same = sum(norm.is_same and norm.tensor is not None for norm in norms)
     unjudged = sum(norm.is_same and norm.tensor is None for norm in norms)
     more = f", {unjudged:,} not judged" if unjudged else ""
-    lines = _fact("norms", f"{same:,} of {len(norms):,} the same{more}")
+    lines = fact("norms", f"{same:,} of {len(norms):,} the same{more}")
     for norm in norms:
         if not norm.is_same:
             lines += wrapped(norm_sentence(norm), "    ")
@@ -134,13 +131,13 @@ def _norms(norms: Sequence[NormCheck]) -> list[str]:
 
 
 def _runtime(runtime: RuntimeCheck) -> list[str]:
-    return _fact("runtime", runtime.summary) + ([] if runtime.is_good else runtime_table(runtime))
+    return fact("runtime", runtime.summary) + ([] if runtime.is_good else runtime_table(runtime))
 
 
 def _work(report: VerifyReport) -> list[str]:
-    lines = _fact("original", report.original)
+    lines = fact("original", report.original)
     if report.method == "none":
-        return lines + _fact("judged", "the interface; nothing was computed")
+        return lines + fact("judged", "the interface; nothing was computed")
     if report.rtol is not None and report.atol is not None:
         what, limit = "the outputs", f"within {report.atol:g} + {report.rtol:g} |original|"
     else:
@@ -148,48 +145,12 @@ def _work(report: VerifyReport) -> list[str]:
         what = count(checked, "tensor") if checked else "the outputs"
         limit = f"up to {units(report.multiple)} rounding is the same function"
     how = f"{what} in {report.method}; {limit}"
-    lines += _fact("judged", how)
-    return lines + _fact("feeds", f"{', '.join(report.feeds) or 'none'}; seed {report.seed}")
-
-
-def _fact(word: str, text: str) -> list[str]:
-    first, *rest = wrapped(text, "  " + " " * FACT) or [""]
-    return [f"  {word:<{FACT}}{first.strip()}", *rest]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of numbers behind a column of names.
-
-    A name that is too long for its column stands on a line of its own, and is not cut.
-    """
-    widths = [
-        max(map(len, column)) for column in zip(head[1:], *(r[1:] for r in rows), strict=True)
-    ]
-    most = WIDTH - 2 - sum(width + 2 for width in widths)
-    names = [" ".join(row[0].split()) for row in rows]
-    first = max(len(head[0]), *(w for w in map(_columns, names) if w <= most), 0)
-
-    def line(name: str, cells: Sequence[str]) -> str:
-        numbers = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-        return f"  {name}{' ' * (first - _columns(name))}{numbers}"
-
-    lines = [line(head[0], head[1:])]
-    for name, row in zip(names, rows, strict=True):
-        if _columns(name) > most:
-            lines.append(f"  {name}")
-            name = ""
-        lines.append(line(name, row[1:]))
-    return lines
+    lines += fact("judged", how)
+    return lines + fact("feeds", f"{', '.join(report.feeds) or 'none'}; seed {report.seed}")
 
 
 def _rounding(value: float) -> str:
     return f"{units(value)} rounding" if math.isfinite(value) else "beyond any rounding"
-
-
-def _columns(text: str) -> int:
-    """How many columns a terminal takes for a text."""
-    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
-    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
 
 
 def _apart(original: float, folded: float) -> tuple[str, str]:
