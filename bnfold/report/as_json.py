@@ -12,6 +12,8 @@ from bnfold import __version__
 from bnfold.checking.outcome import VerifyReport
 from bnfold.folding.outcome import Folded, Kept, Report
 from bnfold.folding.verdict import Verdict
+from bnfold.measuring.outcome import BenchReport
+from bnfold.report.bench_words import meaning, summary
 
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or goes; new fields leave it as it is."""
@@ -23,7 +25,7 @@ def document(
     """The object that every command prints.
 
     Args:
-        command: ``fold``, ``explain``, ``check`` or ``verify``.
+        command: ``fold``, ``explain``, ``check``, ``verify`` or ``bench``.
         models: one entry for each model that was read.
         errors: model -> message, for those that could not be.
     """
@@ -83,6 +85,24 @@ def verify_json(report: VerifyReport) -> dict[str, Any]:
         "model": fields.pop("folded"),
         "original": fields.pop("original"),
         "verdict": verdict,
+        **fields,
+    }
+
+
+def bench_json(report: BenchReport) -> dict[str, Any]:
+    """The one model of ``bench``: FOLDED, what it was compared with, and what that means."""
+    fields: dict[str, Any] = _numbers(asdict(report))
+    verdict = {"ok": fields.pop("is_same"), "summary": fields.pop("verdict")}
+    return {
+        "model": fields.pop("folded"),
+        "original": fields.pop("original"),
+        "verdict": verdict,
+        "summary": summary(report),
+        "meaning": meaning(report),
+        **{
+            thing: {"before": fields.pop(f"{thing}_before"), "after": fields.pop(f"{thing}_after")}
+            for thing in ("norms", "nodes", "bytes", "subnormal")
+        },
         **fields,
     }
 
