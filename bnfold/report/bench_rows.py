@@ -66,8 +66,8 @@ def _measured(report: BenchReport) -> str:
     runs = sorted(spread.count for cell in report.cells for spread in (cell.original, cell.folded))
     number = f"{runs[0]:,}" if runs[0] == runs[-1] else f"{runs[0]:,} to {runs[-1]:,}"
     return (
-        f"{number} runs of either model in each cell, in turn; ratio of the medians with a 95 % "
-        "bootstrap interval"
+        f"{number} samples of either model in each cell, in turn; ratio of the medians with a "
+        "95 % bootstrap interval"
     )
 
 

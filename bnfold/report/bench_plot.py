@@ -1,0 +1,287 @@
+"""A picture of a benchmark: the ratio with its interval, for each level and batch size."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bnfold import __version__
+from bnfold.errors import UsageError
+from bnfold.measuring.outcome import BenchReport, Cell, Level
+from bnfold.report.bench_words import LEVEL_NAMES, by_level, folded_by_runtime, removed, summary
+from bnfold.report.quantities import Verdict, duration, multiple, verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ENDINGS: Final = (".svg", ".png")
+
+# Sizes in inches, from the left and from the top.
+_WIDTH, _EDGE = 9.0, 0.3
+_LEVELS, _BATCHES, _RIGHT = 1.95, 0.75, 2.75
+_ROW, _GAP = 0.27, 0.17
+_TITLE, _LINE, _SMALL_LINE = 0.34, 0.21, 0.165
+_HEAD, _AXIS = 0.55, 0.62
+_DPI = 200
+
+_LEAST = (0.9, 1.15)
+"""Ratios that the axis always has, so that noise does not fill it."""
+_LONGEST = 64
+"""Letters of a title."""
+
+_INK, _PALE, _GRID, _BAND = "#222222", "#666666", "#e3e3e3", "#f6f6f6"
+# Colours of Okabe and Ito, which differ for colour-blind eyes, too; so do the markers.
+_LOOKS: Final[dict[Verdict, tuple[str, str]]] = {
+    "faster": ("#0072B2", ">"),
+    "slower": ("#D55E00", "<"),
+    "same": ("#5f5f5f", "o"),
+    "unclear": ("#5f5f5f", "d"),
+}
+
+
+def require_plot(path: Path) -> None:
+    """Refuse a picture that could not be drawn; better said before the work than after it.
+
+    Raises:
+        UsageError: the name ends otherwise than in ``.svg`` or ``.png``, or there is no
+            matplotlib.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise UsageError(f"--plot {path}: the name has to end in .svg or .png")
+    if find_spec("matplotlib") is None:
+        raise UsageError("--plot needs matplotlib: pip install 'bnfold[plot]'")
+
+
+def bench_plot(report: BenchReport, ending: str) -> bytes:
+    """The picture as a file; the same bytes of SVG for the same report and matplotlib.
+
+    Args:
+        report: with one cell at least.
+        ending: ``.svg`` or ``.png``.
+    """
+    import matplotlib
+
+    drawn = io.BytesIO()
+    metadata: dict[str, Any] = {"Title": _title(report)}
+    metadata |= {"Date": None} if ending == ".svg" else {}
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a letter that the font lacks is drawn as a box
+        matplotlib.rcdefaults()
+        matplotlib.rc("font", family="DejaVu Sans")
+        matplotlib.rc("svg", fonttype="path", hashsalt="bnfold")
+        _figure(report).savefig(drawn, format=ending[1:], dpi=_DPI, metadata=metadata)
+    return drawn.getvalue()
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Where things are, in inches.
+
+    Attributes:
+        left: of the panel.
+        has_batches: whether each row has the batch size before it.
+        has_norms: whether each level has the norms that onnxruntime folds behind it.
+    """
+
+    left: float
+    has_batches: bool
+    has_norms: bool
+
+    @classmethod
+    def of(cls, report: BenchReport) -> _Page:
+        """The page that holds a report."""
+        has_batches = len({cell.batch for cell in report.cells}) > 1
+        is_known = any(start.norms_left is not None for start in report.starts)
+        left = _LEVELS + has_batches * _BATCHES
+        return cls(left, has_batches, is_known and removed(report) > 0)
+
+    @property
+    def width(self) -> float:
+        """Of the panel."""
+        return _WIDTH - self.left - _RIGHT
+
+    def write(self, axes: Axes, x: float, y: float, text: str, **look: Any) -> None:
+        """Put a text beside the panel: x from the left edge of the page, y as the rows count."""
+        given: dict[str, Any] = {
+            "ha": "left",
+            "va": "center_baseline",
+            "clip_on": False,
+            "parse_math": False,
+        }
+        at = (x - self.left) / self.width
+        axes.text(at, y, text, transform=axes.get_yaxis_transform(), **given | look)
+
+
+def _figure(report: BenchReport) -> Figure:
+    from matplotlib.figure import Figure
+
+    levels, page = by_level(report.cells), _Page.of(report)
+    rows = len(report.cells) * _ROW + (len(levels) - 1) * _GAP
+    said = textwrap.wrap(summary(report), 108)
+    caption = [line for text in _caption(report) for line in textwrap.wrap(text, 134)]
+    above = _EDGE + _TITLE + len(said) * _LINE + _HEAD
+    height = above + rows + _AXIS + len(caption) * _SMALL_LINE + _EDGE
+    figure = Figure(figsize=(_WIDTH, height), facecolor="white")
+
+    def write(at: float, text: str, **look: Any) -> None:
+        """Put a line so many inches below the upper edge."""
+        figure.text(
+            _EDGE / _WIDTH, 1 - at / height, text, va="top", ha="left", parse_math=False, **look
+        )
+
+    write(_EDGE, _title(report), size=13, weight="bold", color=_INK)
+    for number, line in enumerate(said):
+        write(_EDGE + _TITLE + number * _LINE, line, size=10, color=_INK)
+    for number, line in enumerate(caption):
+        at = above + rows + _AXIS + number * _SMALL_LINE
+        write(at, line, size=7.5, color=_PALE)
+
+    left, bottom = page.left / _WIDTH, 1 - (above + rows) / height
+    axes = figure.add_axes((left, bottom, page.width / _WIDTH, rows / height))
+    axes.set_ylim(rows, 0)
+    _scale(axes, report)
+    _heads(axes, page)
+    _rows(axes, page, report, levels)
+    return figure
+
+
+def _rows(axes: Axes, page: _Page, report: BenchReport, levels: dict[Level, list[Cell]]) -> None:
+    """All rows; the vertical axis is in inches below the top of the panel."""
+    folds = {start.level: folded_by_runtime(report, start) for start in report.starts}
+    top = 0.0
+    for level, cells in levels.items():
+        bottom = top + len(cells) * _ROW
+        middle = (top + bottom) / 2
+        axes.axhspan(top, bottom, color=_BAND, lw=0, zorder=0)
+        page.write(axes, _EDGE, middle, LEVEL_NAMES[level], size=8.5, color=_INK)
+        for number, cell in enumerate(cells):
+            y = top + (number + 0.5) * _ROW
+            _row(axes, cell, y)
+            if page.has_batches:
+                batch = f"batch {cell.batch}"
+                page.write(axes, page.left - 0.1, y, batch, size=8, color=_PALE, ha="right")
+            times = " \N{RIGHTWARDS ARROW} ".join(
+                duration(spread.median) for spread in (cell.original, cell.folded)
+            )
+            page.write(axes, _WIDTH - _RIGHT + 0.15, y, times, size=8, color=_INK)
+        if page.has_norms:
+            known = folds.get(level)
+            text = "?" if known is None else f"{known:,} of {removed(report):,}"
+            page.write(axes, _WIDTH - _EDGE, middle, text, size=8, color=_INK, ha="right")
+        top = bottom + _GAP
+
+
+def _row(axes: Axes, cell: Cell, y: float) -> None:
+    """The interval as a bar, the ratio as a marker and as a number."""
+    color, marker = _LOOKS[verdict(cell.ratio)]
+    low, high = cell.ratio.low, cell.ratio.high
+    is_left = cell.ratio.is_slower  # so that no number stands on the line at 1
+    axes.plot([low, high], [y, y], color=color, lw=8, alpha=0.35, solid_capstyle="butt", zorder=3)
+    axes.plot([cell.ratio.value], [y], color=color, marker=marker, ms=6, mew=0, zorder=4)
+    axes.annotate(
+        multiple(cell.ratio),
+        (low if is_left else high, y),
+        xytext=(-7 if is_left else 7, 0),
+        textcoords="offset points",
+        ha="right" if is_left else "left",
+        va="center_baseline",
+        size=8.5,
+        color=color,
+        weight="bold" if verdict(cell.ratio) in ("faster", "slower") else "normal",
+        bbox={"facecolor": _BAND, "edgecolor": "none", "pad": 0.8},
+        zorder=3,
+    )
+
+
+def _scale(axes: Axes, report: BenchReport) -> None:
+    """A logarithmic axis: twice as fast is as far from 1 as half as fast."""
+    low = min(_LEAST[0], *(cell.ratio.low for cell in report.cells))
+    high = max(_LEAST[1], *(cell.ratio.high for cell in report.cells))
+    span = math.log(high / low)
+    margin = 0.2 if any(cell.ratio.is_slower for cell in report.cells) else 0.06
+    low, high = low * math.exp(-margin * span), high * math.exp(0.2 * span)
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.minorticks_off()
+    ticks = _ticks(low, high)
+    axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks], size=8.5, color=_INK)
+    axes.set_yticks([])
+    axes.tick_params(axis="x", length=3, color=_PALE)
+    axes.grid(axis="x", color=_GRID, lw=0.8, zorder=1)
+    axes.set_axisbelow(True)
+    axes.axvline(1.0, color=_INK, lw=1.2, zorder=2)
+    for side in ("left", "right", "top"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_PALE)
+    axes.set_xlabel("time of the original / time of the folded model", size=8.5, color=_PALE)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers, among them 1: the finest steps of which there are no more than seven."""
+    if high / low < 4:
+        for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0):
+            first, last = math.ceil((low - 1) / step), math.floor((high - 1) / step)
+            if last - first < 7:
+                return [round(1 + number * step, 10) for number in range(first, last + 1)]
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        found = [d * 10.0**decade for decade in decades for d in digits]
+        found = [tick for tick in found if low <= tick <= high]
+        if len(found) <= 8:
+            break
+    return found
+
+
+def _heads(axes: Axes, page: _Page) -> None:
+    """What stands above the panel and the columns of text beside it."""
+    look = {"size": 7.5, "color": _PALE, "va": "bottom"}
+    page.write(axes, _WIDTH - _RIGHT + 0.15, -0.09, "one run, median:\noriginal, folded", **look)
+    if page.has_norms:
+        text = "norms that\nonnxruntime folds"
+        page.write(axes, _WIDTH - _EDGE, -0.09, text, ha="right", **look)
+    for text, side, shift in (
+        ("slower \N{LEFTWARDS ARROW}", "right", -5),
+        ("\N{RIGHTWARDS ARROW} folded is faster", "left", 5),
+    ):
+        axes.annotate(
+            text,
+            (1.0, 0.0),
+            xytext=(shift, 6),
+            textcoords="offset points",
+            ha=side,
+            va="bottom",
+            size=7.5,
+            color=_PALE,
+            annotation_clip=False,
+        )
+
+
+def _title(report: BenchReport) -> str:
+    folded, original = (" ".join(name.split()) for name in (report.folded, report.original))
+    whole = f"{folded} against {original}"
+    if len(whole) <= _LONGEST:
+        return whole
+    return folded if len(folded) <= _LONGEST else f"{folded[:20]} ... {folded[-_LONGEST + 25 :]}"
+
+
+def _caption(report: BenchReport) -> list[str]:
+    """How that was measured, and on what."""
+    setting = report.setting
+    threads = "1 thread" if setting.threads == 1 else f"{setting.threads} threads"
+    inputs = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in setting.inputs.items())
+    versions = ", ".join(f"{name} {version}" for name, version in setting.versions.items())
+    device = f"{setting.device}; " if setting.device else ""
+    return [
+        f"Ratio of the medians; bars: 95 % bootstrap interval. Both models ran in turn, "
+        f"{setting.duration:g} s a row; seed {setting.seed}.",
+        f"{device}{setting.processor}; {setting.system}; {setting.provider}, {threads}; "
+        f"{inputs or 'no inputs'}; {setting.data}.",
+        f"bnfold {__version__}; {versions}.",
+    ]
