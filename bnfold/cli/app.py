@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from bnfold import __version__
+from bnfold.cli.bench import bench
 from bnfold.cli.check import check
 from bnfold.cli.explain import explain
 from bnfold.cli.fold import fold
@@ -43,3 +44,4 @@ app.command(short_help="Fold every norm that can be folded.")(fold)
 app.command(short_help="Say what folds, and why the rest stays.")(explain)
 app.command(short_help="Status 1 if a foldable norm is left.")(check)
 app.command(short_help="Say whether two models are the same function.")(verify)
+app.command(short_help="Say how much faster a folded model is.")(bench)

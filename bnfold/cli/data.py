@@ -1,4 +1,4 @@
-"""What --dim, --input and --feeds stand for: sizes, and arrays from files of NumPy's."""
+"""What --dim, --batch, --level, --input and --feeds stand for: sizes, and arrays from files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.errors import FileError, UsageError
+from bnfold.measuring.outcome import LEVELS, Level
 
 LARGEST = 2**31 - 1
 """The largest size that a dimension may be given."""
@@ -31,13 +32,43 @@ def dims_of(arguments: Sequence[str]) -> dict[str, int]:
         name, equals, size = argument.rpartition("=")
         if not equals or not name:
             raise UsageError(f"--dim {argument}: it has to be NAME=SIZE")
-        is_size = size.isascii() and size.isdigit() and len(size) <= 10
-        if not is_size or not 1 <= int(size) <= LARGEST:
+        if not _is_size(size):
             raise UsageError(f"--dim {argument}: a size is a whole number from 1 to {LARGEST}")
         if name in sizes:
             raise UsageError(f"--dim gives {name} twice")
         sizes[name] = int(size)
     return sizes
+
+
+def sizes_of(option: str, arguments: Sequence[str]) -> list[int]:
+    """``1,8`` and ``32`` as a list, in the order given.
+
+    Raises:
+        UsageError: one is no size, or comes twice.
+    """
+    sizes: list[int] = []
+    for word in _words(arguments):
+        if not _is_size(word):
+            raise UsageError(f"{option} {word}: a size is a whole number from 1 to {LARGEST}")
+        if int(word) in sizes:
+            raise UsageError(f"{option} gives {word} twice")
+        sizes.append(int(word))
+    return sizes
+
+
+def levels_of(arguments: Sequence[str]) -> tuple[Level, ...]:
+    """``disable,all`` and ``basic`` as levels in their own order; all of them if there is none.
+
+    Raises:
+        UsageError: one is no level, or comes twice.
+    """
+    words = _words(arguments)
+    for word in words:
+        if word not in LEVELS:
+            raise UsageError(f"--level {word}: it has to be one of {', '.join(LEVELS)}")
+        if words.count(word) > 1:
+            raise UsageError(f"--level gives {word} twice")
+    return tuple(level for level in LEVELS if level in words or not words)
 
 
 def arrays_of(arguments: Sequence[str]) -> dict[str, Array]:
@@ -89,6 +120,15 @@ def require_amount(option: str, value: float | None) -> None:
     """
     if value is not None and not (math.isfinite(value) and value >= 0):
         raise UsageError(f"{option} {value:g}: it has to be a finite number of at least 0")
+
+
+def _words(arguments: Sequence[str]) -> list[str]:
+    return [word.strip() for argument in arguments for word in argument.split(",")]
+
+
+def _is_size(text: str) -> bool:
+    is_number = text.isascii() and text.isdigit() and len(text) <= 10
+    return is_number and 1 <= int(text) <= LARGEST
 
 
 def _loaded(path: Path) -> Array | Mapping[str, Array]:

@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bnfold import __version__
 from bnfold.errors import UsageError
 from bnfold.measuring.outcome import BenchReport, Cell, Level
 from bnfold.report.bench_words import LEVEL_NAMES, by_level, folded_by_runtime, removed, summary
@@ -283,5 +282,5 @@ def _caption(report: BenchReport) -> list[str]:
         f"{setting.duration:g} s a row; seed {setting.seed}.",
         f"{device}{setting.processor}; {setting.system}; {setting.provider}, {threads}; "
         f"{inputs or 'no inputs'}; {setting.data}.",
-        f"bnfold {__version__}; {versions}.",
+        f"{versions}.",
     ]

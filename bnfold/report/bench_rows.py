@@ -13,6 +13,8 @@ from bnfold.report.quantities import duration, ratio, size, spread, verdict
 MOST_OPERATORS = 12
 """How many operator types a table of the profile lists; the JSON report lists all."""
 NONE = "-"
+_AROUND = ("If", "Loop", "Scan")
+"""Operators whose time is that of the nodes inside of them, which are listed, too."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,9 @@ def _spent(report: BenchReport) -> list[Table]:
         others = rows[MOST_OPERATORS:]
         if others:
             shown.append(_operator(count(len(others), "other type"), others))
-        shown.append(_operator("all", rows))
+        leaves = [row for row in rows if row.operator not in _AROUND]
+        around = ", ".join(row.operator for row in rows if row.operator in _AROUND)
+        shown.append(_operator(f"all but {around}" if around else "all", leaves))
         head = ("operator", "nodes before", "after", "time before", "after", "change")
         found.append(Table(f"where the time of one run goes at {place}", head, tuple(shown)))
     return found

@@ -177,7 +177,7 @@ def _beside(report: BenchReport) -> list[str]:
     """What was gained beside the time of a run, and where the norms do cost time."""
     said = []
     off = [cell for cell in report.cells if cell.level == "disable" and cell.ratio.is_faster]
-    if off and removed(report) and _norms_left(report, "disable") == removed(report):
+    if off and 0 < removed(report) <= (_norms_left(report, "disable") or 0):
         said.append(
             f"{LEVEL_NAMES['disable']} shows what norms cost in runtimes that do not fold them "
             f"while loading: FOLDED is {_range(off)} faster."
