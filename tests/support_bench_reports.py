@@ -166,6 +166,12 @@ ONE = replace(
     notes=("the input n was drawn from 0 to 9",),
 )
 
+NOISY = replace(
+    USUAL,
+    cells=(cell("all", 1, 1.62e-3, 1.1, 0.15),),
+    starts=(start("all", 0),),
+)
+
 UNEQUAL = replace(
     USUAL,
     is_same=False,
@@ -184,5 +190,6 @@ REPORTS = {
     "mixed": MIXED,
     "no norms": NO_NORMS,
     "one cell": ONE,
+    "noisy": NOISY,
     "unequal": UNEQUAL,
 }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bnfold.errors import UsageError
 from bnfold.measuring.outcome import BenchReport, Cell, Level
 from bnfold.report.bench_words import LEVEL_NAMES, by_level, folded_by_runtime, removed, summary
+from bnfold.report.lines import count
 from bnfold.report.quantities import Verdict, duration, multiple, verdict
 
 if TYPE_CHECKING:
@@ -273,14 +274,14 @@ def _title(report: BenchReport) -> str:
 def _caption(report: BenchReport) -> list[str]:
     """How that was measured, and on what."""
     setting = report.setting
-    threads = "1 thread" if setting.threads == 1 else f"{setting.threads} threads"
     inputs = ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in setting.inputs.items())
     versions = ", ".join(f"{name} {version}" for name, version in setting.versions.items())
     device = f"{setting.device}; " if setting.device else ""
     return [
         f"Ratio of the medians; bars: 95 % bootstrap interval. Both models ran in turn, "
         f"{setting.duration:g} s a row; seed {setting.seed}.",
-        f"{device}{setting.processor}; {setting.system}; {setting.provider}, {threads}; "
+        f"{device}{setting.processor}, {count(setting.cores, 'core')}; {setting.system}; "
+        f"{setting.provider}, {count(setting.threads, 'thread')}; "
         f"{inputs or 'no inputs'}; {setting.data}.",
         f"{versions}.",
     ]

@@ -15,8 +15,8 @@ LEVEL_NAMES: Final[dict[Level, str]] = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-MUCH_MEMORY = 0.05
-"""Peak memory is measured once, so a smaller share of it is not called a gain."""
+MUCH_MEMORY, MUCH_BYTES = 0.05, 1_000_000
+"""Memory is measured once, so a smaller share of it, or fewer bytes, are not called a gain."""
 
 
 def summary(report: BenchReport) -> str:
@@ -41,7 +41,9 @@ def summary(report: BenchReport) -> str:
         elif found == {"unclear"}:
             parts["unclear"].append(f"too noisy to tell at {name} ({_range(cells)})")
         else:
-            parts["mixed"].append(f"{_range(cells)} at {name}, depending on the batch size")
+            parts["mixed"].append(f"{_range(cells)} at {name}")
+    if parts["mixed"]:
+        parts["mixed"] = [f"{listed(parts['mixed'])}, depending on the batch size"]
     timed = [part for group in parts.values() for part in group]
     same = [f"the same at {listed(names)}{why}" for why, names in alike.items()]
     return ", ".join([*timed, "; ".join(same)] if same else timed) or "nothing was timed"
@@ -187,13 +189,17 @@ def _beside(report: BenchReport) -> list[str]:
         if found:
             each = [f"{multiple(s.ratio)} at {LEVEL_NAMES[s.level]}" for s in found]
             said.append(f"A session of FOLDED is created {word}: {listed(each)}.")
-    for start in report.starts:
-        before, after = start.original_memory, start.folded_memory
-        if before and after is not None and before - after >= MUCH_MEMORY * before:
-            said.append(
-                f"FOLDED takes less memory at {LEVEL_NAMES[start.level]}: {size(after)} instead "
-                f"of {size(before)}."
-            )
+    saving = [
+        f"{size(start.folded_memory)} instead of {size(start.original_memory)} at "
+        f"{LEVEL_NAMES[start.level]}"
+        for start in report.starts
+        if start.original_memory is not None
+        and start.folded_memory is not None
+        and start.original_memory - start.folded_memory
+        >= max(MUCH_BYTES, MUCH_MEMORY * start.original_memory)
+    ]
+    if saving:
+        said.append(f"FOLDED takes less memory: {listed(saving)}.")
     nodes, saved = (
         report.nodes_before - report.nodes_after,
         report.bytes_before - report.bytes_after,
