@@ -172,7 +172,8 @@ def _why(report: BenchReport, level: Level, found: str) -> str:
         return f"onnxruntime {_folds(report)}. FOLDED is faster all the same: {reason}.{profile}"
     if level == "disable":
         return ""
-    return f"onnxruntime {_leaves(report, left)} in ORIGINAL; FOLDED does not have them."
+    them = "it" if gone == 1 else "them"
+    return f"onnxruntime {_leaves(report, left)} in ORIGINAL; FOLDED does not have {them}."
 
 
 def _beside(report: BenchReport) -> list[str]:
