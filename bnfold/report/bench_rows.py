@@ -45,6 +45,8 @@ def facts(report: BenchReport) -> list[tuple[str, str]]:
     after = (report.nodes_after, report.norms_after, report.bytes_after)
     found = [("original", _model(report.original, *before))]
     found.append(("folded", _model(report.folded, *after)))
+    if report.is_same:
+        found.append(("compared", report.verdict))
     cores = f"{count(setting.cores, 'core')} for this process"
     found.append(("machine", f"{setting.processor}, {cores}; {setting.system}"))
     if setting.device:

@@ -182,8 +182,8 @@ def _beside(report: BenchReport) -> list[str]:
     off = [cell for cell in report.cells if cell.level == "disable" and cell.ratio.is_faster]
     if off and 0 < removed(report) <= (_norms_left(report, "disable") or 0):
         said.append(
-            f"{LEVEL_NAMES['disable']} shows what norms cost in runtimes that do not fold them "
-            f"while loading: FOLDED is {_range(off)} faster."
+            f"{LEVEL_NAMES['disable']} is nearest to runtimes that do not fold norms while "
+            f"loading: FOLDED is {_range(off)} faster there."
         )
     for word in ("faster", "slower"):
         found = [start for start in report.starts if verdict(start.ratio) == word]
