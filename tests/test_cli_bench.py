@@ -26,7 +26,6 @@ from bnfold import api
 from bnfold.cli.app import app
 from bnfold.errors import BnfoldError, FileError, ModelError, UsageError
 from bnfold.measuring.outcome import LEVELS, BenchReport
-from bnfold.report import bench_plot
 from bnfold.report.bench_markdown import bench_markdown
 from bnfold.report.bench_text import bench_text
 from tests.support_bench_reports import SLOWER, UNEQUAL, USUAL
@@ -213,7 +212,7 @@ def test_plot_replaces_an_older_one(engine: Engine, folder: Path, name: str) -> 
 def test_a_plot_needs_matplotlib(
     engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench_plot, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     done = bench(*MODELS, "--plot", "p.svg")
     assert done.exit_code == 2
     assert done.stderr == "bnfold: --plot needs matplotlib: pip install 'bnfold[plot]'\n"

@@ -7,7 +7,7 @@ import math
 import textwrap
 import warnings
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -55,8 +55,10 @@ def require_plot(path: Path) -> None:
     """
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(f"--plot {path}: the name has to end in .svg or .png")
-    if find_spec("matplotlib") is None:
-        raise UsageError("--plot needs matplotlib: pip install 'bnfold[plot]'")
+    try:
+        import_module("matplotlib.figure")
+    except ImportError as error:
+        raise UsageError("--plot needs matplotlib: pip install 'bnfold[plot]'") from error
 
 
 def bench_plot(report: BenchReport, ending: str) -> bytes:
