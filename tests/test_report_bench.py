@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 from markdown_it import MarkdownIt
 
+from bnfold.measuring.notes import notes_on_norms, notes_on_time
 from bnfold.measuring.outcome import (
     BenchReport,
     Cell,
@@ -290,6 +291,16 @@ def test_the_heading_speaks_of_1x_only_where_there_is_one() -> None:
     assert "1.00x" in heading(USUAL)
     assert "1.00x" not in heading(SLOWER)
     assert "1.00x" not in heading(NOISY)
+
+
+def test_no_note_says_what_a_sentence_says() -> None:
+    derived = [*notes_on_norms(SLOWER.starts, 12), *notes_on_time(SLOWER.cells)]
+    assert len(derived) == 2
+    report = replace(SLOWER, notes=(*derived, "4 threads share 2 cores"))
+    for text in (bench_text(report), bench_markdown(report)):
+        assert len(re.findall("note: ", text, re.I)) == 1
+        assert "4 threads share 2 cores" in text
+    assert bench_json(report)["notes"] == [*derived, "4 threads share 2 cores"]
 
 
 def test_small_differences_of_memory_are_no_gain() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bnfold.measuring.outcome import BenchReport
 from bnfold.report.bench_rows import Table, facts, tables
-from bnfold.report.bench_words import heading, meaning, subnormal, summary
+from bnfold.report.bench_words import heading, meaning, other_notes, subnormal, summary
 
 _SPECIAL = re.compile(
     r"""
@@ -33,8 +33,9 @@ def bench_markdown(report: BenchReport) -> str:
     if sentences:
         blocks.append(f"{_capital(heading(report))}:")
         blocks.append("\n".join(f"- {_escaped(text)}" for text in sentences))
-    if report.notes:
-        blocks.append("\n".join(f"- Note: {_escaped(note)}" for note in report.notes))
+    notes = other_notes(report)
+    if notes:
+        blocks.append("\n".join(f"- Note: {_escaped(note)}" for note in notes))
     blocks.append(_details(facts(report)))
     return "\n\n".join(blocks)
 

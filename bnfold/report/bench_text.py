@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bnfold.measuring.outcome import BenchReport
 from bnfold.report.bench_rows import facts, tables
-from bnfold.report.bench_words import heading, meaning, subnormal, summary
+from bnfold.report.bench_words import heading, meaning, other_notes, subnormal, summary
 from bnfold.report.lines import fact, table, wrapped
 
 TABLE_WIDTH = 100
@@ -28,6 +28,6 @@ def bench_text(report: BenchReport) -> str:
     lines += [""] if len(lines) > 1 else []
     for word, text in facts(report):
         lines += fact(word, text)
-    for note in report.notes:
+    for note in other_notes(report):
         lines += wrapped(f"note: {note}", "  ")
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from bnfold.measuring.notes import notes_on_norms, notes_on_time
 from bnfold.measuring.outcome import BenchReport, Cell, Level, Start
 from bnfold.report.lines import count
 from bnfold.report.quantities import multiple, ratio, size, verdict
@@ -76,6 +77,12 @@ def subnormal(report: BenchReport) -> list[str]:
             f"FOLDED {brings}."
         )
     return said
+
+
+def other_notes(report: BenchReport) -> list[str]:
+    """The notes without those that only say what the tables and the sentences here say."""
+    said = {*notes_on_norms(report.starts, removed(report)), *notes_on_time(report.cells)}
+    return [note for note in report.notes if note not in said]
 
 
 def removed(report: BenchReport) -> int:
