@@ -233,8 +233,8 @@ MEANINGS: dict[str, tuple[BenchReport, list[str]]] = {
     "noisy": (
         NOISY,
         [
-            "ORT_ENABLE_ALL: the runs differ too much to tell; a longer --duration helps. "
-            "onnxruntime folds all 12 norms itself there.",
+            "ORT_ENABLE_ALL: the runs differ too much to tell; a longer --duration or a quieter "
+            "machine helps. onnxruntime folds all 12 norms itself there.",
             SMALLER,
         ],
     ),

@@ -158,7 +158,8 @@ def _why(report: BenchReport, level: Level, found: str) -> str:
         return f"FOLDED is slower there, beyond noise.{profile}"
     itself = f" onnxruntime {_folds(report)} there." if gone and left == 0 else ""
     if found == "unclear":
-        return f"the runs differ too much to tell; a longer --duration helps.{itself}"
+        helps = "a longer --duration or a quieter machine helps"
+        return f"the runs differ too much to tell; {helps}.{itself}"
     if not gone:
         more = "" if found == "same" else f" That it is faster has another reason.{profile}"
         return f"FOLDED has as many norms as ORIGINAL.{more}"
