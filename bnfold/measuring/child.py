@@ -24,7 +24,10 @@ NOT_USED: Final = 12
 """The exit status where a session does not use the provider that was asked for."""
 
 LEAST_STARTS, MOST_STARTS = 3, 12
-"""Blocks of sessions that are created."""
+"""Blocks of sessions that are created..."""
+
+SLOW_START, LEAST_SLOW_STARTS = 3.0, 2
+"""... and where one takes more than so many seconds."""
 
 Job = dict[str, Any]
 
@@ -164,12 +167,10 @@ def _time(job: Job, folder: Path) -> Any:
 
 def _start(job: Job, folder: Path) -> Any:
     models = [_Model(job, folder, number) for number in range(2)]
-    for model in models:
-        model.start(1)
+    is_slow = max([model.start(1) for model in models]) > SLOW_START
+    least = LEAST_SLOW_STARTS if is_slow else LEAST_STARTS
     gc.disable()
-    return in_turn(
-        models[0].start, models[1].start, job["duration"], least=LEAST_STARTS, most=MOST_STARTS
-    )
+    return in_turn(models[0].start, models[1].start, job["duration"], least=least, most=MOST_STARTS)
 
 
 def _memory(job: Job, folder: Path) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -174,6 +175,8 @@ class Children:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            # onnxruntime leaves a file of its own in the temporary folder.
+            env={**os.environ, "TMPDIR": str(folder)},
         )
         try:
             while True:
