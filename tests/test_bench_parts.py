@@ -27,7 +27,7 @@ from bnfold.measuring.profile import Used, read_profile, spent
 from bnfold.measuring.progress import Progress
 from bnfold.onnxgraph.load import load
 from tests.support_bench import after_relu
-from tests.support_models import filled, norm_parameters, parsed
+from tests.support_models import filled, norm_parameters, parsed, with_values
 from tests.support_verify import chain
 
 
@@ -207,6 +207,32 @@ def test_inputs_and_outputs_on_a_device(tmp_path: Path) -> None:
         assert (found.numpy() == expected).all()
 
 
+FLUSHES = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from bnfold.checking import session
+first, second = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+config = {"session.set_denormal_as_zero": "1"}
+flushing = second.submit(session.opened, sys.argv[1], threads=1, config=config).result()
+plain = first.submit(session.opened, sys.argv[1], threads=1).result()
+feeds = {"x": np.full((1, 4), 1e-20, np.float32)}
+for thread, opened in ((first, plain), (second, flushing), (first, plain)):
+    print((thread.submit(opened.run, None, feeds).result()[0] != 0).any())
+"""
+
+
+def test_what_flushes_is_the_thread_of_the_first_session(tmp_path: Path) -> None:
+    # The order in which the child creates sessions, and its threads, rest on this.
+    model = filled(
+        parsed("agraph (float[N,4] x) => (float[N,4] y) <float[4] w> { y = Mul (x, w) }")
+    )
+    onnx.save(with_values(model, w=np.full(4, 1e-20, np.float32)), tmp_path / "model.onnx")
+    command = [sys.executable, "-c", FLUSHES, str(tmp_path / "model.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "True"]
+
+
 AVAILABLE = ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
@@ -255,6 +281,7 @@ def test_notes_on_time() -> None:
         "at level all, batch 8 the ratio can be anything from 0.50x to 2.00x: the machine was "
         "busy, or duration (--duration) is short"
     ]
+    assert noted(1, 1, 1, flushed=Ratio(1.01, 1.005, 1.02)) == []
     assert noted(1, 1, 1, flushed=Ratio(20, 19, 21)) == [
         "at level all, batch 8 FOLDED runs 20.00x as fast with subnormal numbers flushed to zero "
         "(session.set_denormal_as_zero)"

@@ -9,6 +9,9 @@ from bnfold.measuring.outcome import Cell, Start
 WIDE = 1.2
 """An interval whose ends differ by more than this factor says little."""
 
+WORTH = 1.05
+"""Who flushes subnormal numbers should gain more than this."""
+
 
 def notes_on_norms(starts: Sequence[Start], removed: int) -> list[str]:
     """What onnxruntime's own optimiser does to the norms that the fold removed.
@@ -54,9 +57,10 @@ def notes_on_time(cells: Sequence[Cell]) -> list[str]:
                 f"{place} the ratio can be anything from {ratio.low:.2f}x to {ratio.high:.2f}x: "
                 "the machine was busy, or duration (--duration) is short"
             )
-        if cell.flushed is not None and cell.flushed.is_faster:
+        flushed = cell.flushed
+        if flushed is not None and flushed.is_faster and flushed.value >= WORTH:
             notes.append(
-                f"{place} FOLDED runs {cell.flushed.value:.2f}x as fast with subnormal numbers "
+                f"{place} FOLDED runs {flushed.value:.2f}x as fast with subnormal numbers "
                 "flushed to zero (session.set_denormal_as_zero)"
             )
     return notes
