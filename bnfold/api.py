@@ -269,6 +269,7 @@ def benchmark(
     from bnfold.checking.runtime import on_disk
     from bnfold.measuring.benchmark import benchmark as measured
     from bnfold.measuring.options import read_options as read_bench_options
+    from bnfold.measuring.provider import require_installed
 
     options = read_bench_options(
         levels=levels,
@@ -282,6 +283,7 @@ def benchmark(
         profile=profile,
         seed=seed,
     )
+    require_installed()
     folder = Path(base_dir) if base_dir is not None else None
     names = name or (None, None)
     if folded is not None:
