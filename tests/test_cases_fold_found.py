@@ -55,6 +55,13 @@ CASES: dict[str, tuple[str, Shapes, int]] = {
         {"w": (1, 4)},
         1,
     ),
+    "zeros of a Min behind the norm, which cancel on the written side": (
+        """(double[2,6,1] x) => (double[2,6,1] y) {
+            n = BatchNormalization(x, halves, b, m, halves)  c = Min(n, no_rows)
+            y = Conv<group = 6>(c, w) }""",
+        {"b": (6,), "m": (6,), "w": (6, 1, 1)},
+        1,
+    ),
     "two equal norms of a Conv whose sum is normalised": (
         """(double[1,3,4,4] x) => (double[1,3,4,4] y) {
             c = Conv(x, w)

@@ -151,9 +151,10 @@ def _beyond_rounding(
 def _moved(
     sides: Sides, feed: dict[str, Array], names: set[str], part: float
 ) -> Mapping[str, Array]:
-    """What rounding once can move in the needs: of constants that no operator's claim is about.
+    """What rounding can move on the written side.
 
-    What such constants add is rounded as well, where zeros were before.
+    Float64 rounds its terms, which may cancel to a zero that was exact before. Constants that no
+    operator's claim is about are rounded once.
 
     Args:
         part: of the magnitudes on the written side, that float64 may round.
@@ -165,10 +166,10 @@ def _moved(
     }
     read = {name for node in sides.after.nodes for name in node.input}
     halves = {name: half for name, half in halves.items() if name in read}
-    if not halves and _fills(sides.before) == _fills(sides.after):
-        return {}
     try:
         plain = sides.after.magnitudes(feed, names)
+        if not halves and _fills(sides.before) == _fills(sides.after):
+            return {name: part * np.nan_to_num(plain[name]) for name in names}
         more = sides.after.magnitudes(feed, names, halves)
     except ModelError:
         return {}

@@ -63,7 +63,8 @@ def drawn(seed: int, dtype: str | None = None) -> Drawn:
     dtype = dtype or [*DTYPES][seed % len(DTYPES)]
     for attempt in range(ATTEMPTS):
         try:
-            return _attempted(seed, attempt, dtype)
+            with np.errstate(all="ignore"):
+                return _attempted(seed, attempt, dtype)
         except Unfit:
             continue
     raise Unfit(f"seed {seed} gives no valid model")
