@@ -50,8 +50,11 @@ def as_node(sketch: Sketch, values: Array, prefix: str = "k") -> str:
     if not is_defined("Constant", sketch.opset, helper.np_dtype_to_tensor_dtype(values.dtype)):
         return initializer(sketch, values, prefix)
     name = sketch.name(prefix)
-    value = numpy_helper.from_array(values, name)
-    sketch.nodes.append(helper.make_node("Constant", [], [name], f"{name}_c", value=value))
+    given: dict[str, Any] = {"value": numpy_helper.from_array(values, name)}
+    is_short = values.dtype == np.float32 and values.ndim < 2 and sketch.opset >= 12
+    if is_short and prefix == "k" and sketch.chance(0.3):
+        given = {"value_floats": [*values]} if values.ndim else {"value_float": float(values)}
+    sketch.nodes.append(helper.make_node("Constant", [], [name], f"{name}_c", **given))
     sketch.values[name] = values
     return name
 
@@ -65,7 +68,9 @@ def _computed(sketch: Sketch, values: Array) -> str:
     if values.dtype == sketch.dtype:
         spellings.append("Mul")
     if (values == first).all():
-        spellings.append("Expand")
+        spellings += ["Expand", "ConstantOfShape"]
+    if values.dtype.kind != "i":
+        spellings.append("Cast")
     op_type = sketch.pick(spellings)
     code = helper.np_dtype_to_tensor_dtype(values.dtype)
     if not is_defined(op_type, sketch.opset, code):
@@ -75,6 +80,12 @@ def _computed(sketch: Sketch, values: Array) -> str:
         parts = [values.reshape(-1), np.array(values.shape, dtype=np.int64)]
     elif op_type == "Expand":
         parts = [first.reshape(()), np.array(values.shape, dtype=np.int64)]
+    elif op_type == "ConstantOfShape":
+        parts = [np.array(values.shape, dtype=np.int64)]
+        attributes["value"] = numpy_helper.from_array(first, "value")
+    elif op_type == "Cast":
+        parts = [values.astype(np.float64)]
+        attributes["to"] = code
     elif op_type == "Mul":
         parts = [np.asarray(values / values.dtype.type(2)), np.asarray(2, dtype=values.dtype)]
         parts = parts if sketch.chance(0.5) else parts[::-1]

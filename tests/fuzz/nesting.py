@@ -17,11 +17,17 @@ Nested = tuple[onnx.ModelProto, Shapes]
 
 
 def in_if(model: onnx.ModelProto, shapes: Shapes, rng: np.random.Generator) -> Nested:
-    """The last nodes, or all, in both branches of an If, which capture what they read."""
+    """The last nodes, or all, in both branches of an If, which capture what they read.
+
+    Half of the time the second branch ends in a Neg.
+    """
     parted = _Parted(model, rng)
-    branches = {}
-    for name in ("then", "else"):
-        branches[f"{name}_branch"] = parted.body(f"{name}_")
+    branches = {f"{name}_branch": parted.body(f"{name}_") for name in ("then", "else")}
+    if rng.random() < 0.5:
+        for value in branches["else_branch"].output:
+            made = f"{value.name}_negative"
+            branches["else_branch"].node.append(helper.make_node("Neg", [value.name], [made], made))
+            value.name = made
     node = helper.make_node("If", ["condition"], parted.names, "the_if", **branches)
     result = parted.rest([node])
     result.graph.input.append(helper.make_tensor_value_info("condition", TensorProto.BOOL, []))
