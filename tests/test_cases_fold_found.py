@@ -55,6 +55,20 @@ CASES: dict[str, tuple[str, Shapes, int]] = {
         {"w": (1, 4)},
         1,
     ),
+    "a Shape between a MatMul and the norm that becomes its bias": (
+        """(double[2,3] x) => (double[2,5] y, int64[2] s) {
+            c = MatMul(x, w)  s = Shape(c)
+            n = BatchNormalization(c, g, b, m, five)  y = Mul(n, g) }""",
+        {"g": (5,), "b": (5,), "m": (5,), "w": (3, 5)},
+        1,
+    ),
+    "a Shape of an Identity between a MatMul and the norm that becomes its bias": (
+        """(double[2,3] x) => (double[2,5] y, int64[2] s) {
+            c = MatMul(x, w)  i = Identity(c)  s = Shape(i)
+            n = BatchNormalization(i, g, b, m, five)  y = Mul(n, g) }""",
+        {"g": (5,), "b": (5,), "m": (5,), "w": (3, 5)},
+        1,
+    ),
     "zeros of a Min behind the norm, which cancel on the written side": (
         """(double[2,6,1] x) => (double[2,6,1] y) {
             n = BatchNormalization(x, halves, b, m, halves)  c = Min(n, no_rows)

@@ -57,24 +57,50 @@ class Names:
 
     def of(self, tensor: Tensor) -> str:
         """The name of what has a tensor's values, or stands in its place, from now on."""
+        last = self._last(tensor)
+        return self._names.get(last, last.name)
+
+    def _last(self, tensor: Tensor) -> Tensor:
         while tensor in self._instead:
             tensor = self._instead[tensor]
-        return self._names.get(tensor, tensor.name)
+        return tensor
 
-    def _behind(self, tensor: Tensor) -> str:
-        """The name that readers of a tensor read from now on: what its host makes, if it has one.
+    def _behind(self, tensor: Tensor) -> Tensor:
+        """What readers of a tensor read from now on: what its host makes, if it has one.
 
         The host itself gets its inputs with the bias.
         """
         host = self._hosts.get(tensor)
-        return self.of(tensor if host is None or host.output is None else host.output)
+        return self._last(tensor if host is None or host.output is None else host.output)
+
+    def _read_by(
+        self, node: Node, behind: Tensor, ahead: Mapping[Tensor, tuple[Tensor, Node]]
+    ) -> str:
+        """The name that a node reads for what has the values of ``behind``.
+
+        A node that stands before the host needs no values, or there would be no host; it reads
+        what the operator makes, which is there already.
+
+        Args:
+            ahead: for what a host makes, what its operator makes, and the host.
+        """
+        if behind in ahead:
+            made, host = ahead[behind]
+            if _is_before(node, host):
+                return self.of(made)
+        return self._names.get(behind, behind.name)
 
     def changed(self) -> Iterator[tuple[Node, onnx.NodeProto]]:
         """Every node that names another tensor than before."""
         nodes: dict[Node, onnx.NodeProto] = {}
+        ahead = {
+            self._last(step.output): (made, step.node)
+            for made, step in self._hosts.items()
+            if made is not None and step.output is not None
+        }
         for tensor in self._touched:
             name, behind = self.of(tensor), self._behind(tensor)
-            if name == behind == tensor.name:
+            if name == self._names.get(behind, behind.name) == tensor.name:
                 continue
             if name != tensor.name:
                 is_new = name == self._names.get(tensor)
@@ -86,8 +112,14 @@ class Names:
                     nodes[node].CopyFrom(node.proto)
                 for at, read in enumerate(node.inputs):
                     if read is tensor:
-                        nodes[node].input[at] = behind
+                        nodes[node].input[at] = self._read_by(node, behind, ahead)
                 for at, made in enumerate(node.outputs):
                     if made is tensor:
                         nodes[node].output[at] = name
         yield from nodes.items()
+
+
+def _is_before(node: Node, other: Node) -> bool:
+    """Whether a node, or the node that it is inside of, stands before another one."""
+    depth = len(other.scope.path)
+    return node.path[:depth] == other.scope.path and node.path[depth] < other.path[depth]
