@@ -64,6 +64,18 @@ IF = {
         "Conv If Conv Relu",
         folds=2,
     ),
+    "a norm in front of a MatMul whose bias is in both branches": Case(
+        f"""agraph (bool when, float[2,3] x) => (float y)
+        <float[3,4] w, float[4] bias, {norm_parameters(3)}> {{
+            r = Relu (x)
+            n = {BN} (r, g, b, m, v)
+            c = MatMul (n, w)
+            y = If (when) <
+                then_branch = t () => (float[2,4] d) {{ d = Add (c, bias) }},
+                else_branch = e () => (float[4] o) {{ o = Neg (bias) }}>
+        }}""",
+        "Relu MatMul Add If Add Neg",
+    ),
     "nested": Case(
         f"""agraph (bool when, float[2,3,6,5] x) => (float[2,4,4,3] y)
         <float[4,3,3,3] z, {norm_parameters(4)}> {{

@@ -296,13 +296,18 @@ class _Walk:
         return fitted(spread, linear, inward.axis, rank, inward.channels, name, data, where)
 
     def _add_behind(self, linear: Linear) -> Step | None:
-        """The Add or Sub right behind an operator without a bias, if it can be its bias."""
+        """The Add or Sub right behind an operator without a bias, if it can be its bias.
+
+        It has to be in the same graph: the operator's output takes its place.
+        """
         made = linear.node.outputs[0]
         readers = value_readers(made) if made is not None else []
         if made is None or len(readers) != 1 or made.is_output or made.is_pinned:
             return None
         step = self._survey.step_of.get(readers[0])
         if step is None or step.data is not made or readers[0] in self._survey.gone:
+            return None
+        if step.node.scope is not linear.node.scope:
             return None
         spread = self._survey.spread(step)
         if isinstance(spread, Refused) or not spread.has_no_scale:
