@@ -10,7 +10,8 @@ What the oracles cannot tell:
 - A model with other sizes than it was drawn with may not run at all; then nothing is compared.
 - onnx's evaluator does not know some operators and gets others wrong (windows with ``auto_pad``
   or ``ceil_mode``, Resize with ``antialias``, BatchNormalization of old opsets). It counts only
-  where it agrees with `bnfold.reference` on the original; how often it did not is counted.
+  where it agrees with `bnfold.reference` on the original; how often it did not is counted. It
+  reduces the wrong axes in a GlobalMaxPool of anything but images, and is not asked then.
 - Data that is rounded to integers may fall on the other side of a step. The folded model gets
   the original's integers, and its own may be one step off (4 where floats have 16 bits).
 - A model whose parameters are huge, NaN or infinite is judged for everything but its outputs.
@@ -34,7 +35,7 @@ from tests import support_float64
 from tests.fuzz.fused import without_fused
 from tests.fuzz.generate import Drawn
 from tests.fuzz.sketch import FACTORS
-from tests.support_models import DTYPES, Array
+from tests.support_models import DTYPES, Array, graphs
 
 EXACT = 1e-9
 ROUNDINGS, TRIALS = 16.0, 4
@@ -196,6 +197,10 @@ def _different_in_onnx(
 ) -> Iterator[str]:
     """The second oracle, where it agrees with the first on the original."""
     names = [value.name for value in before.graph.output]
+    nodes = [node for graph in graphs(before.graph) for node in graph.node]
+    if any(node.op_type == "GlobalMaxPool" for node in [*nodes, *_in_functions(before)]):
+        counts["onnx.reference is not asked: GlobalMaxPool"] += 1
+        return
     try:
         values = _in_onnx(before, feeds)
     except Exception:
@@ -213,6 +218,10 @@ def _different_in_onnx(
         return
     counts["compared in onnx.reference"] += 1
     yield from (f"in onnx.reference, {text}" for text in _different(values, folded, allowed))
+
+
+def _in_functions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [node for function in model.functions for node in function.node]
 
 
 def _in_onnx(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
