@@ -13,6 +13,7 @@ import onnx
 from bnfold.folding.find import Step
 from bnfold.folding.route import Route
 from bnfold.folding.surgery import Surgery
+from bnfold.onnxgraph.expressions import is_read_by_value
 from bnfold.onnxgraph.graph import Node, Tensor
 
 
@@ -74,17 +75,18 @@ class Names:
         return self._last(tensor if host is None or host.output is None else host.output)
 
     def _read_by(
-        self, node: Node, behind: Tensor, ahead: Mapping[Tensor, tuple[Tensor, Node]]
+        self, node: Node, tensor: Tensor, ahead: Mapping[Tensor, tuple[Tensor, Node]]
     ) -> str:
-        """The name that a node reads for what has the values of ``behind``.
+        """The name that a reader of a tensor reads from now on.
 
-        A node that stands before the host needs no values, or there would be no host; it reads
-        what the operator makes, which is there already.
+        One that needs no values and stands before the host reads what the operator makes, which
+        is there already.
 
         Args:
             ahead: for what a host makes, what its operator makes, and the host.
         """
-        if behind in ahead:
+        behind = self._behind(tensor)
+        if behind in ahead and not is_read_by_value(tensor, node):
             made, host = ahead[behind]
             if _is_before(node, host):
                 return self.of(made)
@@ -112,7 +114,7 @@ class Names:
                     nodes[node].CopyFrom(node.proto)
                 for at, read in enumerate(node.inputs):
                     if read is tensor:
-                        nodes[node].input[at] = self._read_by(node, behind, ahead)
+                        nodes[node].input[at] = self._read_by(node, tensor, ahead)
                 for at, made in enumerate(node.outputs):
                     if made is tensor:
                         nodes[node].output[at] = name
