@@ -142,8 +142,9 @@ def _allowed(
         other = Evaluator(after).run(feeds, [*new], widen=moved)
         for name, value in new.items():
             if value.dtype.kind == "f":
-                off = float(np.abs(other[name] - value).max(initial=0))
-                allowed[name] = max(allowed[name], ROUNDINGS * off)
+                with np.errstate(invalid="ignore"):
+                    off = other[name] - value
+                allowed[name] = max(allowed[name], ROUNDINGS * _largest(off))
     return allowed
 
 
@@ -182,7 +183,10 @@ def _different(
             if (old[name] != value).any():
                 yield f"{name} has other integers"
         else:
-            off = np.abs(old[name] - value)
+            with np.errstate(invalid="ignore"):
+                off = np.abs(old[name] - value)
+            is_same = (old[name] == value) | (np.isnan(old[name]) & np.isnan(value))
+            off = np.where(is_same, 0.0, off)
             if not (off <= allowed[name]).all():
                 yield f"{name} is off by {off.max():.3g}; {allowed[name]:.3g} is allowed"
 
@@ -232,5 +236,10 @@ def _in_onnx(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Ar
 
 
 def _size(values: Mapping[str, Array]) -> float:
-    floats = [value for value in values.values() if value.dtype.kind == "f"]
-    return max([1.0, *(float(np.abs(value).max(initial=0)) for value in floats)])
+    """The largest number in some tensors, and one at least."""
+    return max([1.0, *(_largest(value) for value in values.values() if value.dtype.kind == "f")])
+
+
+def _largest(value: Array) -> float:
+    """The largest magnitude in a tensor, of what is finite."""
+    return float(np.abs(value).max(initial=0, where=np.isfinite(value)))
