@@ -14,6 +14,9 @@ from onnx import numpy_helper
 import bnfold
 from bnfold.reference import Evaluator
 from tests.support_graphs import Array, parsed
+from tests.support_models import filled as filled_in
+from tests.support_models import parsed as dtyped
+from tests.support_models import with_values
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -280,3 +283,33 @@ def test_no_block_of_branches_begins_where_a_constant_adds_an_axis() -> None:
         {"k": (1, 1, 1, 1, 1), "w": (1, 1, 1, 1, 1)},
     )
     assert bnfold.fold(made, merge_branches=True).model == made
+
+
+def test_an_input_with_a_default_stays_though_it_does_not_count() -> None:
+    made = dtyped(
+        """agraph (float[2,3] x, float[4] c) => (float[2,4] y) <float[3,4] w, float[4] k> {
+            d = Gemm <beta = 0.0> (x, w, c)
+            y = Add (d, k) }"""
+    )
+    given = filled_in(made)
+    given.graph.initializer.append(numpy_helper.from_array(np.ones(4, np.float32), "c"))
+    result = bnfold.fold(given)
+    assert len(result.report.folded) == 1
+    assert result.model.graph.input == given.graph.input
+    onnx.checker.check_model(result.model, full_check=True)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float"])
+def test_the_value_of_a_pad_in_an_attribute_is_rounded_as_its_data(dtype: str) -> None:
+    made = dtyped(
+        """agraph (float[2,3] x) => (float[3,4] y)
+        <float[3,4] w, float[4] c, float[1] k, float[1] l> {
+            d = Gemm (x, w, c)
+            e = Pad <pads = [0,0,1,0], value = 0.7> (d)
+            f = Mul (e, k)
+            y = Add (f, l) }""",
+        opset=9 if dtype != "bfloat16" else 10,
+        dtype=dtype,
+    )
+    filled = with_values(filled_in(made), k=1.37, l=-2.119)
+    assert len(bnfold.fold(filled).report.folded) == 1

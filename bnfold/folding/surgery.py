@@ -169,6 +169,8 @@ class Surgery:
     def _delete_initializer(self, tensor: Tensor) -> None:
         if tensor.initializer is None or (tensor.scope.parent is not None and tensor.is_input):
             return
+        if tensor.is_input and not self._constants_as_nodes:
+            return  # From IR version 4 on callers may give it, whether or not it counts.
         graph = self._graph(tensor.scope)
         graph.replaced[(GRAPH_INITIALIZER, tensor.position)] = []
         self.vanish(tensor)
