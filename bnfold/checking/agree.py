@@ -170,7 +170,7 @@ def _moved(
         plain = sides.after.magnitudes(feed, names)
         if not halves and _fills(sides.before) == _fills(sides.after):
             return {name: part * np.nan_to_num(plain[name]) for name in names}
-        more = sides.after.magnitudes(feed, names, halves)
+        more = sides.after.magnitudes(feed, names, halves, unit=sides.fill_unit)
     except ModelError:
         return {}
     return {

@@ -164,12 +164,15 @@ class Excerpt:
         given: Mapping[str, Array],
         wanted: Collection[str],
         more: Mapping[str, Array] | None = None,
+        *,
+        unit: float = 2.0**-23,
     ) -> dict[str, Array]:
         """The sum of the magnitudes of all terms of the wanted tensors, whatever they cancel to.
 
         Args:
             more: what is added to the magnitudes of some constants; the value of a Pad, where it
                 is an attribute, then goes up by a unit in the last place.
+            unit: of one, for that value.
 
         Raises:
             ModelError: it cannot be evaluated on this data.
@@ -186,7 +189,7 @@ class Excerpt:
                 if attribute.name in _SIGNED.get(node.op_type, ()):
                     attribute.f = abs(attribute.f)
                     if more is not None and node.op_type == "Pad":
-                        attribute.f = np.nextafter(np.float32(attribute.f), np.float32(np.inf))
+                        attribute.f *= 1 + unit
             if node.op_type == "BatchNormalization":
                 # Others may read the same constants otherwise.
                 for at, names in ((3, negative), (4, kept)):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import helper
 
 from bnfold.checking.cluster import Cluster
 from bnfold.checking.excerpt import Constant, Evaluators, Excerpt
@@ -21,7 +22,7 @@ from bnfold.checking.pledge import Pledge
 from bnfold.checking.protos import kept_attributes, nameless, set_inference
 from bnfold.checking.spelled import spelled_out
 from bnfold.checking.written import Original, RegionError, Written
-from bnfold.checking.yardstick import quanta
+from bnfold.checking.yardstick import format_of, quanta
 from bnfold.folding.plan import Plan
 from bnfold.onnxgraph.constants import Constants
 from bnfold.onnxgraph.expressions import EVALUATED, is_read_by_value
@@ -74,6 +75,7 @@ class Sides:
         boundary: what both read and neither makes, by name.
         needs: what has to be the same.
         rewritten: constants of the written side that no operator's claim is about.
+        fill_unit: the unit in the last place of one, for what borders are filled with.
 
     Raises:
         RegionError: the written side is not what it has to be.
@@ -95,6 +97,9 @@ class Sides:
         self.boundary: dict[str, Tensor] = {}
         self.needs: list[Need] = []
         self.rewritten: dict[str, Array] = {}
+        fills = [fill for fold in cluster.folds for fill in fold.fills.values()]
+        kinds = [helper.tensor_dtype_to_np_dtype(fill.data_type) for fill in fills]
+        self.fill_unit = max([2.0**-23, *(format_of(np.dtype(kind)).eps for kind in kinds)])
         self.types = original.types
         self._original, self._written = original, written
         self._constants, self._inference = constants, inference
