@@ -72,6 +72,13 @@ CASES: dict[str, tuple[str, Shapes, int]] = {
         {"g": (5,), "b": (5,), "m": (5,), "w": (3, 5)},
         1,
     ),
+    "a reader between two steps, the second of which does nothing": (
+        """(double[2,3] x) => (double[2,5] y, double[2,5] z) {
+            c = MatMul(x, w)  s = Sub(c, k)  y = Relu(s)
+            n = Mul(s, five)  z = Softplus(n) }""",
+        {"k": (5,), "w": (3, 5)},
+        1,
+    ),
     "zeros of a Min behind the norm, which cancel on the written side": (
         """(double[2,6,1] x) => (double[2,6,1] y) {
             n = BatchNormalization(x, halves, b, m, halves)  c = Min(n, no_rows)

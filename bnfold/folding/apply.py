@@ -148,6 +148,9 @@ class _Applier:
                 else:
                     line.append(behind[made])
                     made = line[-1].output
+                    # What reads it from outside may stand before what comes behind it.
+                    if made is not None and not gone.issuperset(value_readers(made)):
+                        break
             if line:
                 adds = [step for step in line if step.node.op_type == "Add"]
                 self._hosts[node] = adds[0] if adds else line[-1]
