@@ -31,6 +31,7 @@ EQUAL: dict[str, tuple[tuple[int, ...], float]] = {
     "ones": ((3,), 1.0),
     "one": ((1,), 1.0),
     "five": ((5,), 1.0),
+    "fives": ((5, 1), 1.0),
     "scale": ((1, 1, 1, 1), 1.965189985584285),
     "shift": ((1, 1, 1, 1), -2.1186909769998383),
     "tap": ((1, 1, 1, 1), 0.3746233997219255),
@@ -70,6 +71,12 @@ CASES: dict[str, tuple[str, Shapes, int]] = {
             c = MatMul(x, w)  i = Identity(c)  s = Shape(i)
             n = BatchNormalization(i, g, b, m, five)  y = Mul(n, g) }""",
         {"g": (5,), "b": (5,), "m": (5,), "w": (3, 5)},
+        1,
+    ),
+    "one tensor as scale and bias of an InstanceNormalization, and a map that does nothing": (
+        """(double[1,5,4] x) => (double[1,5,4] y) {
+            c = InstanceNormalization(x, k, k)  n = Mul(c, fives)  y = Softplus(n) }""",
+        {"k": (5,)},
         1,
     ),
     "a reader between two steps, the second of which does nothing": (

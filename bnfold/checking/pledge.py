@@ -194,7 +194,9 @@ class Pledge:
             copy.input[claim.linear.weight_at] = f"weight{number}"
         bias = claim.layer.bias
         if proto is claim.host:
-            at = list(proto.input).index(claim.bias_name)
+            # The weight may have the same name: scale and bias of a normaliser may be one tensor.
+            is_own = claim.linear.shift == "input"
+            at = claim.linear.bias_at if is_own else list(proto.input).index(claim.bias_name)
             shaped = bias.reshape(claim.bias_shape) if claim.bias_shape else bias
             constants[f"bias{number}"] = Constant.of(shaped)
             copy.input[at] = f"bias{number}"
