@@ -214,13 +214,18 @@ class _Rescaling:
     def write(self) -> None:
         """Put every DequantizeLinear that was asked for into the model."""
         for node, wishes in self._wishes.items():
-            tensor = next(iter(wishes.values())).constant.tensor
+            constant = next(iter(wishes.values())).constant
+            tensor = constant.tensor
             users = Counter(user for wish in wishes.values() for user, _ in wish.users)
             is_free = users == Counter(tensor.readers) and not tensor.is_output
             is_free = is_free and not tensor.is_pinned
             protos: list[onnx.NodeProto] = [] if is_free else [node.proto]
             for wish in wishes.values():
                 protos.append(self._written(node, wish, in_place=is_free and not protos))
+            read = {name for proto in protos for name in proto.input}
+            for old in (constant.scale, constant.zero):
+                if old is not None and old.tensor.name not in read:
+                    self._surgery.unread_once(old.tensor)
             self._surgery.kept.add(node)
             self._surgery.replace(node, *protos)
 
@@ -252,7 +257,7 @@ class _Rescaling:
     def _store(self, constant: Dequantised, old: Known, values: Array, *, in_place: bool) -> str:
         """Store a scale or zero point, in place of the old one if only this node reads it."""
         data = bytes(numpy_helper.from_array(np.asarray(values)).raw_data)
-        name = self._surgery.store(
+        return self._surgery.store(
             old if in_place else None,
             [constant.node],
             data,
@@ -261,6 +266,3 @@ class _Rescaling:
             constant.node.scope,
             f"{old.tensor.name}_folded",
         )
-        if in_place and name != old.tensor.name:
-            self._surgery.unread_once(old.tensor)
-        return name
