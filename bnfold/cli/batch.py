@@ -12,6 +12,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from bnfold.cli.inputs import Input
 from bnfold.errors import COULD_NOT, BnfoldError
 from bnfold.folding.find import unmatched
@@ -50,6 +52,7 @@ def over_all(
     Returns:
         The results in the order of ``entries``, and model -> message for those that failed.
     """
+    _keep_freed_memory()
     results: dict[int, T] = {}
     errors = Errors()
     with _progress(len(entries), quiet) as advance:
@@ -62,6 +65,17 @@ def over_all(
             if len(entries) > 1:
                 gc.collect()  # it is off, see bnfold.__main__; a model is many objects in cycles
     return [results[at] for at in sorted(results)], errors
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse the memory of blocks of weights: once a larger block was freed, it no longer
+    gives each one back and asks for it again, page by page. Elsewhere this does nothing.
+    """
+    np.empty(_LARGE, np.uint8)  # never touched, so it takes no memory
+
+
+_LARGE = (1 << 25) - (1 << 12)
+"""Just below the most that glibc learns from (``mallopt``, ``M_MMAP_THRESHOLD``): 32 MiB."""
 
 
 def _outcomes(
