@@ -65,9 +65,9 @@ class Index:
                     self.document.tensors.check(tensor, f"tensor {tensor.name!r} beside the graph")
 
     def _define(self, scope: Scope) -> None:
-        for values in (scope.graph.input, scope.graph.initializer, scope.graph.output):
+        for values in (scope.graph.input, scope.graph.output):
             require_text((value.name for value in values), self.document.name)
-        check = self.document.tensors.check
+        is_plain, check = self.document.tensors.is_plain, self.document.tensors.check
         tensors = scope.tensors
         for value in scope.graph.input:
             if value.name in tensors:
@@ -76,12 +76,15 @@ class Index:
             tensor.is_input = True
         for position, proto in enumerate(scope.graph.initializer):
             name = proto.name
+            if type(name) is not str:
+                require_text([name], self.document.name)
             if not name:
                 raise self._damaged(f"initializer {position} has no name")
             tensor = tensors.get(name) or Tensor(name, scope)
             if tensor.initializer is not None:
                 raise self._damaged(f"two initializers are named {name!r}")
-            check(proto, f"initializer {name!r}")
+            if not is_plain(proto):
+                check(proto, f"initializer {name!r}")
             tensor.initializer = proto
             tensor.position = position
             tensors[name] = tensor
@@ -95,9 +98,10 @@ class Index:
         for position, node_proto in enumerate(scope.graph.node):
             node = Node(node_proto, position, scope)
             scope.nodes.append(node)
-            texts = (node.op_type, node.domain, node_proto.name)
-            require_text((*texts, *node_proto.input, *node_proto.output), self.document.name)
-            for name in node_proto.output:
+            made = node_proto.output
+            texts = (node.op_type, node.domain, node_proto.name, *node_proto.input, *made)
+            require_text(texts, self.document.name)
+            for name in made:
                 if not name:
                     node.outputs.append(None)
                     continue

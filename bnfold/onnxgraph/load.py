@@ -194,5 +194,5 @@ def require_text(names: Iterable[Any], model: str) -> None:
         ModelError: one is.
     """
     for name in names:
-        if not isinstance(name, str):
+        if type(name) is not str:
             raise ModelError(f"{model} is damaged: the name {name!r} is not UTF-8 text")

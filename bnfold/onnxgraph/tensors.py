@@ -86,14 +86,21 @@ class Tensors:
         payload = self.payload(tensor)
         return payload.data if payload else None
 
+    def is_plain(self, tensor: onnx.TensorProto) -> bool:
+        """Whether a tensor holds raw data in the message, as many as its dims say: so most do."""
+        if not tensor.HasField("raw_data") or tensor.data_location or tensor.external_data:
+            return False
+        size, least = _ITEM_BITS.get(tensor.data_type, 0), 0
+        for dim in tensor.dims:
+            size *= dim
+            least = min(least, dim)
+        return size == 8 * len(tensor.raw_data) and least == 0 and tensor.data_type in _ITEM_BITS
+
     def check(self, tensor: onnx.TensorProto, where: str) -> None:
         """Raise ModelError where dims, data type and data of a tensor contradict each other."""
         number, dims = tensor.data_type, tensor.dims
-        is_plain = tensor.HasField("raw_data") and not tensor.data_location
-        if is_plain and not tensor.external_data and number in _ITEM_BITS:
-            bits = 8 * len(tensor.raw_data)
-            if bits == math.prod(dims) * _ITEM_BITS[number] and min(dims, default=0) >= 0:
-                return  # nearly every tensor
+        if self.is_plain(tensor):
+            return
         if number not in _KNOWN_TYPES:
             raise ModelError(f"{where} has {type_name(number)}, which ONNX does not define")
         if any(dim < 0 for dim in dims):
