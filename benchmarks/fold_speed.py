@@ -1,202 +1,153 @@
-"""How long a fold takes, beside onnxruntime's offline optimisation of the same file.
+"""How long a fold takes and how much memory, for bnfold and for the other tools on the same files.
 
-Each time is that of a whole process: interpreter start, imports, reading, folding, writing. Both
-programs run in turn, so that a busy machine is unfair to neither.
+Each time is that of a whole process: interpreter start, imports, reading, folding, writing. The
+programs run in turn, so that a busy machine is unfair to none.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
+import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from benchmarks import machine
+from benchmarks.fold_speed_files import FILES, norms_in, size_of
+from benchmarks.processes import Ended, run
+from benchmarks.tools import BNFOLD, TOOLS, Command, installed
 
-from bnfold.measuring.machine import cores, processor
-from bnfold.measuring.memory import anonymous_memory
-
-OFFLINE: Final = """
-import sys
-import onnxruntime as ort
-options = ort.SessionOptions()
-options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-options.optimized_model_filepath = sys.argv[2]
-options.log_severity_level = 3
-ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-"""
-
-
-@dataclass(frozen=True)
-class Chain:
-    """A chain of Conv, BatchNormalization and Relu.
-
-    Attributes:
-        layers: how often the three nodes are repeated.
-        channels, kernel: of each convolution.
-        by_default: whether it runs when no name is given.
-    """
-
-    layers: int
-    channels: int
-    kernel: int
-    by_default: bool = True
-
-
-MODELS: Final = {
-    "200-mb": Chain(22, 500, 3),
-    "6000-nodes": Chain(2000, 4, 1),
-    "30000-nodes": Chain(10000, 4, 1),
-    "60000-nodes": Chain(20000, 4, 1, by_default=False),
-}
+HELP: Final = "help"
+SLOW: Final = 30.0
+HEADER: Final = (
+    "| file | MB | norms | program | runs | median s | fastest s | slowest s | CPU s | "
+    "times bnfold | peak anonymous MB | norms left |\n"
+    "|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+)
 
 
 @dataclass
 class Measured:
-    """The runs of one program on one model.
+    """The runs of one program on one file.
 
     Attributes:
-        seconds: wall time of each run.
-        peak: most anonymous memory of any run, in MB.
-        norms_left: BatchNormalization nodes in its output.
+        runs: those that were made.
+        norms_left: BatchNormalization nodes in the output, or None where there is none.
     """
 
-    seconds: list[float] = field(default_factory=list)
-    peak: float = 0.0
-    norms_left: int = -1
+    runs: list[Ended] = field(default_factory=list)
+    norms_left: int | None = None
 
     @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
+    def failure(self) -> str:
+        return next((each.failure for each in self.runs if each.failure), "")
+
+    @property
+    def wall(self) -> float:
+        """The median time, in seconds."""
+        return statistics.median(each.wall for each in self.runs)
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether another run would cost more than it tells."""
+        return any(each.failure or each.wall > SLOW for each in self.runs)
 
 
-def write_chain(chain: Chain, path: Path) -> None:
-    """Write the model, the same bytes every time."""
-    generator = np.random.default_rng(0)
-    nodes: list[onnx.NodeProto] = []
-    tensors: list[onnx.TensorProto] = []
+def row(file: Sequence[str], name: str, mine: Measured, own: Measured) -> str:
+    """A row of the table.
 
-    def stored(name: str, values: npt.NDArray[np.float64]) -> str:
-        tensors.append(numpy_helper.from_array(values.astype(np.float32), name))
-        return name
-
-    data, channels, kernel = "x", chain.channels, chain.kernel
-    shape = (channels, channels, kernel, kernel)
-    for at in range(chain.layers):
-        spread = 1 / np.sqrt(channels * kernel * kernel)
-        weight = stored(f"w{at}", spread * generator.standard_normal(shape))
-        parameters = [
-            stored(f"gamma{at}", generator.uniform(0.5, 1.5, channels)),
-            stored(f"beta{at}", generator.standard_normal(channels)),
-            stored(f"mean{at}", generator.standard_normal(channels)),
-            stored(f"var{at}", generator.uniform(0.5, 2.0, channels)),
-        ]
-        nodes += [
-            helper.make_node(
-                "Conv", [data, weight], [f"c{at}"], name=f"conv{at}", pads=[kernel // 2] * 4
-            ),
-            helper.make_node(
-                "BatchNormalization", [f"c{at}", *parameters], [f"n{at}"], name=f"bn{at}"
-            ),
-            helper.make_node("Relu", [f"n{at}"], [f"r{at}"], name=f"relu{at}"),
-        ]
-        data = f"r{at}"
-    dims: list[str | int | None] = ["N", channels, 8, 8]
-    graph = helper.make_graph(
-        nodes,
-        "chain",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, dims)],
-        [helper.make_tensor_value_info(data, TensorProto.FLOAT, dims)],
-        tensors,
-    )
-    opset = helper.make_opsetid("", 17)
-    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+    Args:
+        file: its name, MB, and norms.
+        name: the program's.
+        mine: its runs, at least one.
+        own: those of bnfold, or without any where bnfold does not take part.
+    """
+    times = [each.wall for each in mine.runs]
+    cells = [*file, name, f"{len(times)}"]
+    if mine.failure:
+        cells += [mine.failure, "", "", "", ""]
+    else:
+        is_comparable = own.runs and not own.failure
+        cells += [f"{mine.wall:.2f}", f"{min(times):.2f}", f"{max(times):.2f}"]
+        cells.append(f"{statistics.median(each.processor for each in mine.runs):.2f}")
+        cells.append(f"{mine.wall / own.wall:.1f}" if is_comparable else "")
+    cells.append(f"{max(each.memory for each in mine.runs):.0f}")
+    cells.append("" if mine.norms_left is None else f"{mine.norms_left}")
+    return f"| {' | '.join(cells)} |"
 
 
-def run(command: list[str], result: Measured) -> None:
-    """Run a command to its end; note its time and its peak memory."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command)
-    while process.poll() is None:
-        result.peak = max(result.peak, (anonymous_memory(process.pid) or 0) / 1e6)
-        time.sleep(0.003)
-    result.seconds.append(time.perf_counter() - started)
-    if process.returncode:
-        raise SystemExit(f"status {process.returncode}: {' '.join(command)}")
+def measured(
+    commands: dict[str, Command], runs: int, timeout: float, output: Path | None
+) -> dict[str, Measured]:
+    """Run programs in turn.
 
-
-def norms_in(path: Path) -> int:
-    """How many BatchNormalization nodes a model has."""
-    model = onnx.load(path, load_external_data=False)
-    return sum(node.op_type == "BatchNormalization" for node in model.graph.node)
-
-
-def measure(name: str, runs: int, folder: Path) -> None:
-    """Time both programs on one model, in turn, and print a row of the table for each."""
-    source, target = folder / f"{name}.onnx", folder / "out.onnx"
-    write_chain(MODELS[name], source)
-    commands = {
-        "bnfold": [sys.executable, "-m", "bnfold", "fold", f"{source}", "-o", f"{target}", "-q"],
-        "onnxruntime": [sys.executable, "-c", OFFLINE, f"{source}", f"{target}"],
-    }
-    results = {program: Measured() for program in commands}
+    Args:
+        commands: program -> its command, which writes ``output``.
+        runs: of each program; fewer where it fails or is slow.
+        timeout: seconds for each run.
+        output: a file in a folder of its own, or None where nothing is written.
+    """
+    results = {name: Measured() for name in commands}
     for _ in range(runs):
-        for program, command in commands.items():
-            target.unlink(missing_ok=True)
-            run(command, results[program])
-            if results[program].norms_left < 0:
-                results[program].norms_left = norms_in(target)
-    target.unlink()
-    before, size = norms_in(source), source.stat().st_size / 1e6
-    source.unlink()
-    fastest = results["bnfold"].median
-    for program, result in results.items():
-        print(
-            f"| {name} | {size:.1f} | {program} | {result.median:.2f} | "
-            f"{min(result.seconds):.2f} | {max(result.seconds):.2f} | "
-            f"{result.median / fastest:.1f} | {result.peak:.0f} | "
-            f"{before} | {result.norms_left} |",
-            flush=True,
-        )
+        for name, command in commands.items():
+            mine = results[name]
+            if mine.is_enough:
+                continue
+            if output is not None:
+                shutil.rmtree(output.parent, ignore_errors=True)
+                output.parent.mkdir()
+            mine.runs.append(run(command, timeout))
+            if output is not None and not mine.failure and mine.norms_left is None:
+                mine.norms_left = norms_in(output)
+    return results
 
 
-def machine() -> str:
-    """The processor, how many cores this process may use, and the versions that matter."""
-    packages = ", ".join(f"{p} {version(p)}" for p in ("bnfold", "onnx", "onnxruntime", "numpy"))
-    return (
-        f"{processor()}, {cores()} cores, {platform.system()}, "
-        f"Python {platform.python_version()}, {packages}"
-    )
+def rows_of(
+    name: str, tools: Sequence[str], runs: int, timeout: float, folder: Path
+) -> Iterator[str]:
+    """The rows of one file, which is made and removed."""
+    if name == HELP:
+        command = [sys.executable, "-m", "bnfold", "--help"]
+        mine = measured({"bnfold --help": command}, runs, timeout, None)["bnfold --help"]
+        yield row(["", "", ""], "bnfold --help", mine, Measured())
+        return
+    file, home, output = FILES[name], folder / "in", folder / "out" / "out.onnx"
+    home.mkdir()
+    source = home / f"{name}.onnx"
+    file.write(source)
+    chosen = [tool for tool in tools if file.is_for_all or tool.split()[0] == BNFOLD]
+    commands = {tool: TOOLS[tool](str(source), str(output)) for tool in chosen}
+    results = measured(commands, runs, timeout, output)
+    about = [name, f"{size_of(source) / 1e6:.1f}", f"{norms_in(source)}"]
+    for tool, mine in results.items():
+        yield row(about, tool, mine, results.get(BNFOLD, Measured()))
+    shutil.rmtree(home)
+    shutil.rmtree(output.parent)
 
 
 def main() -> None:
-    """Measure every model, or the one that is named."""
+    """Measure every file, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=list(MODELS), help="one model")
+    parser.add_argument("--files", nargs="+", choices=[HELP, *FILES], help="these instead")
+    parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=list(TOOLS))
     parser.add_argument("--runs", type=int, default=5, help="of each program (default 5)")
-    arguments = parser.parse_args()
-    if arguments.runs < 1:
-        parser.error("--runs must be at least 1")
-    names = [arguments.only] if arguments.only else [n for n, c in MODELS.items() if c.by_default]
-    print(f"{machine()}; {arguments.runs} runs of each\n")
-    print(
-        "| model | MB | program | median s | fastest s | slowest s | times bnfold | "
-        "peak anonymous MB | norms before | norms left |"
-    )
-    print("|---|---:|---|---:|---:|---:|---:|---:|---:|---:|", flush=True)
+    parser.add_argument("--timeout", type=float, default=300, help="seconds for a run (300)")
+    given = parser.parse_args()
+    if given.runs < 1 or given.timeout <= 0:
+        parser.error("--runs and --timeout must be more than 0")
+    tools = list(installed(given.tools))
+    names = given.files or [HELP, *(name for name, file in FILES.items() if file.by_default)]
+    print(f"{machine.described()}; {given.runs} runs of each,", end=" ")
+    print(f"one where it takes more than {SLOW:g} s or fails, at most {given.timeout:g} s\n")
+    print(HEADER, flush=True)
     with tempfile.TemporaryDirectory(prefix="fold_speed_") as folder:
         for name in names:
-            measure(name, arguments.runs, Path(folder))
+            for line in rows_of(name, tools, given.runs, given.timeout, Path(folder)):
+                print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What bnfold is measured by; see README.md. Each program runs as ``python -m benchmarks.NAME``."""

@@ -1,0 +1,86 @@
+"""A program as a whole process: how long it took, and how much memory it held."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PAUSE: Final = 0.003
+
+
+@dataclass(frozen=True)
+class Ended:
+    """One run of a program.
+
+    Attributes:
+        wall, processor: seconds on the clock, and of the processor in user and system mode, those
+            of its children included.
+        memory: the largest ``RssAnon`` that was seen, in MB: memory that no file backs. 0 where
+            the system does not tell.
+        failure: why it did not do its work, in a few words; ``""`` where it ended with status 0.
+    """
+
+    wall: float
+    processor: float
+    memory: float
+    failure: str = ""
+
+
+def run(command: Sequence[str], timeout: float) -> Ended:
+    """Run a command to its end, or stop it and its children after ``timeout`` seconds."""
+    with tempfile.TemporaryFile() as errors:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+        )
+        memory, is_over = 0.0, False
+        while True:
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                break
+            memory = max(memory, anonymous_memory(process.pid))
+            if not is_over and time.perf_counter() - started > timeout:
+                is_over = True
+                os.killpg(process.pid, signal.SIGKILL)
+            time.sleep(PAUSE)
+        wall = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        failure = ""
+        if is_over:
+            failure = f"over {timeout:g} s"
+        elif process.returncode:
+            errors.seek(0)
+            failure = failed(process.returncode, errors.read().decode(errors="replace"))
+    return Ended(wall, usage.ru_utime + usage.ru_stime, memory, failure)
+
+
+def failed(status: int, errors: str) -> str:
+    """A few words for a status that is not 0: the signal, or the last line of stderr."""
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    lines = [" ".join(line.split()) for line in errors.splitlines() if line.strip()]
+    last = lines[-1].replace("|", "/") if lines else ""
+    return f"status {status}: {last}"[:80].removesuffix(": ")
+
+
+def anonymous_memory(pid: int) -> float:
+    """MB that a process holds now and that no file backs; 0 where the system does not tell."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    for line in status.splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1000
+    return 0.0
