@@ -2,31 +2,29 @@
 
 The patterns are those of tests/support_patterns.py and support_patterns_models.py. Run it as a
 module from the root of the repository: ``python -m benchmarks.patterns``. Other tools take part if
-they can be imported (extra ``peers``); each runs in a process of its own, so that one that crashes
-says so.
+they can be imported (extra ``bench-peers``); each runs in a process of its own, so that one that
+crashes says so.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 from collections import Counter
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import onnx
 
 import bnfold
+from benchmarks import machine
 from tests.support_models import op_types
 from tests.support_mutants_tools import PEERS, Folder, by_bnfold
 from tests.support_patterns import Pattern
 from tests.support_patterns_models import ALL_PATTERNS
 
 TOOLS: Final[dict[str, Folder]] = {"bnfold": by_bnfold, **PEERS}
-PACKAGES: Final = "bnfold onnx numpy onnxruntime onnxsim onnxslim onnxscript onnxoptimizer".split()
 NORMS: Final = frozenset({"BatchNormalization", "Add", "Sub", "Mul", "Div"})
 SIZES: Final = {"N": 2, "M": 14, "H": 8, "W": 6}
 TIMEOUT: Final = 300
@@ -43,7 +41,7 @@ def main() -> None:
         for name, pattern in ALL_PATTERNS.items():
             print(json.dumps([name, outcome(TOOLS[given.run], pattern)]), flush=True)
         return
-    print(f"{platform.platform()}, Python {platform.python_version()}, {_versions()}")
+    print(machine.described())
     print(f"{len(ALL_PATTERNS)} patterns")
     print(f"{'tool':<15} {'folded':>7} {'stays':>7} {'wrong':>7} {'fails':>7}")
     for tool in given.tools:
@@ -88,16 +86,6 @@ def _run(tool: str) -> dict[str, str]:
             entry: list[Any] = json.loads(line)
             found[entry[0]] = entry[1]
     return found
-
-
-def _versions() -> str:
-    known: list[str] = []
-    for package in PACKAGES:
-        try:
-            known.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return ", ".join(known)
 
 
 if __name__ == "__main__":

@@ -8,16 +8,11 @@ repository: ``python -m benchmarks.verify_rates``.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import platform
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +20,7 @@ import onnx
 from onnx import helper
 
 import bnfold
+from benchmarks import machine
 from tests.support_mutants import FAMILIES, MUTATIONS, case_of, feeds_of, mutants
 from tests.support_mutants_layers import distance
 from tests.support_mutants_tools import OWN, PEERS, Fold, folds_of
@@ -34,8 +30,6 @@ Judge = Callable[[onnx.ModelProto, onnx.ModelProto, int], bool]
 # A mutant whose parameters are within 4 ulp is what a right fold in the stored dtype may be; it is
 # counted apart.
 BORDER: Final = 4.0
-
-PACKAGES: Final = "bnfold onnx numpy onnxruntime onnxsim onnxslim onnxscript onnxoptimizer".split()
 
 
 def by_verify(original: onnx.ModelProto, folded: onnx.ModelProto, seed: int) -> bool:
@@ -174,17 +168,6 @@ def _share(part: Counter[str], whole: Counter[str]) -> str:
     return f"{part.total()} of {whole.total()} ({part.total() / max(1, whole.total()):.2%})"
 
 
-def machine() -> str:
-    """The processor and the versions that matter."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    found = []
-    for package in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found.append(f"{package} {version(package)}")
-    processor = platform.processor() or platform.machine()
-    return f"{processor}, {cores} cores, Python {platform.python_version()}, {', '.join(found)}"
-
-
 def main() -> None:
     """Count."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -198,7 +181,7 @@ def main() -> None:
     rates = {name: Rates() for name in judges}
     seconds: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
-    print(f"{machine()}; {arguments.seeds} seeds\n")
+    print(f"{machine.described()}; {arguments.seeds} seeds\n")
     print(
         "| family | tool | norms | left | weight ulp | bias ulp | of terms | output units |", end=""
     )
