@@ -1,9 +1,10 @@
 """How much faster folded models run in onnxruntime, at each level of its optimiser.
 
 Each model is folded by bnfold and by the other tools that are installed; results are checked by
-``bnfold.verify`` before they count. The original, bnfold's fold, and that of the best peer then run
-in turn, on one thread. The best peer is the one that leaves the fewest norms, of several the
-fastest. The original runs twice, in two sessions: what differs between these is noise.
+``bnfold.verify`` before they count. bnfold's fold, and that of the best peer, then run in turn with
+the original, on one thread. The best peer is the one that leaves the fewest norms, of several the
+fastest. Where bnfold's fold looks slower than the original, both are timed again, longer and in
+another process, and so is the original beside itself: what differs there is noise.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 import bnfold
@@ -23,7 +23,7 @@ from benchmarks import machine
 from benchmarks.effect_folds import Options, best_of, feeds_of, folded_by, norms_of, tied
 from benchmarks.effect_models import KINDS
 from benchmarks.effect_rows import HEADER, Cell, Row, findings, row_of, summary
-from benchmarks.effect_timing import LEVELS, Level, ratio_of, timed
+from benchmarks.effect_timing import LEVELS, Level, Pair, Timing
 from benchmarks.tools import BNFOLD, PEERS, installed
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
@@ -37,7 +37,7 @@ class Effect:
     Args:
         folder: for what is made on the way.
         peers: tools beside bnfold.
-        seconds: how long each model is timed at each level.
+        seconds: how long each pair of models is timed at each level.
         sizes: of symbolic dimensions.
     """
 
@@ -51,41 +51,36 @@ class Effect:
         model = onnx.load(source)
         named = {d.dim_param for v in model.graph.input for d in v.type.tensor_type.shape.dim}
         dims = {key: size for key, size in self.sizes.items() if key in named}
-        feeds = self.folder / "feeds.npz"
-        np.savez(feeds, **feeds_of(model, dims))
-        paths = {tool: self.folder / f"{tool}.onnx" for tool in (BNFOLD, *self.peers)}
-        own = folded_by(BNFOLD, source, paths[BNFOLD], options, dims)
-        others = [folded_by(tool, source, paths[tool], options, dims) for tool in self.peers]
-        seconds: dict[str, float] = {}
-        candidates = tied(others)
-        if len(candidates) > 1:
-            tried = timed({f.tool: f.path for f in candidates}, feeds, "all", self.seconds / 2)
-            if not isinstance(tried, str):
-                seconds = {tool: float(np.median(samples)) for tool, samples in tried.items()}
-        row = Row(name, group, norms_of(source), own, others, best_of(others, seconds))
-        models = {"original": source, "again": source}
-        if not own.failure:
-            models[BNFOLD] = own.path
-        if row.best is not None:
-            models["peer"] = row.best.path
-        for level in LEVELS:
-            row.cells[level] = self._cell(models, feeds, level)
+        with tempfile.TemporaryDirectory(dir=self.folder) as place:
+            folder = Path(place)
+            paths = {tool: folder / f"{tool}.onnx" for tool in (BNFOLD, *self.peers)}
+            own, *others = (
+                folded_by(tool, source, path, options, dims) for tool, path in paths.items()
+            )
+            (folder / "timing").mkdir()
+            timing = Timing(folder / "timing", feeds_of(model, dims))
+            speeds: dict[str, float] = {}
+            candidates = tied(others)
+            for fold in candidates if len(candidates) > 1 else ():
+                tried = timing.pair(source, fold.path, "all", self.seconds / 2).ratio
+                speeds[fold.tool] = 0.0 if tried is None else tried.value
+            row = Row(name, group, norms_of(source), own, others, best_of(others, speeds))
+            for level in LEVELS:
+                row.cells[level] = self._cell(timing, source, row, level)
         return row
 
-    def _cell(self, models: Mapping[str, Path], feeds: Path, level: Level) -> Cell:
-        cell = self._timed(models, feeds, level, self.seconds)
-        if cell.is_slower:
-            # In another process, where memory lies elsewhere.
-            cell = self._timed(models, feeds, level, self.seconds * LONGER)
-        return cell
-
-    def _timed(self, models: Mapping[str, Path], feeds: Path, level: Level, seconds: float) -> Cell:
-        samples = timed(models, feeds, level, seconds)
-        if isinstance(samples, str):
-            return Cell(failure=samples)
-        original = samples.pop("original")
-        ratios = {name: ratio_of(original, other) for name, other in samples.items()}
-        return Cell(float(np.median(original)), ratios)
+    def _cell(self, timing: Timing, source: Path, row: Row, level: Level) -> Cell:
+        if row.own.failure:
+            return Cell(Pair(failure=row.own.failure))
+        own = timing.pair(source, row.own.path, level, self.seconds)
+        peer = Pair()
+        if row.best is not None:
+            peer = timing.pair(source, row.best.path, level, self.seconds)
+        if own.ratio is None or not own.ratio.is_slower:
+            return Cell(own, peer)
+        longer = LONGER * self.seconds
+        own = timing.pair(source, row.own.path, level, longer)
+        return Cell(own, peer, timing.pair(source, source, level, longer))
 
 
 def models_of(given: Sequence[Path], folder: Path) -> Iterator[tuple[str, str, Path, bool]]:
@@ -108,7 +103,7 @@ def main() -> None:
     """Measure, and print a row for each model and a summary for each group."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", type=Path, help="files and folders")
-    parser.add_argument("--seconds", type=float, default=1, help="for a model and a level (1)")
+    parser.add_argument("--seconds", type=float, default=1, help="for a pair and a level (1)")
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--timeout", type=float, default=300, help="for a peer's fold (300)")
     parser.add_argument("--dim", nargs="*", default=[], metavar="NAME=SIZE")
@@ -119,7 +114,7 @@ def main() -> None:
     sizes = {name: int(size) for name, size in (each.split("=") for each in given.dim)}
     options = Options(given.timeout, given.merge_branches, given.duplicate)
     peers = list(installed(given.peers))
-    print(f"{machine.described()}; {given.seconds:g} s a model and level, one thread\n")
+    print(f"{machine.described()}; {given.seconds:g} s a pair and level, one thread\n")
     print(HEADER, flush=True)
     rows = []
     with tempfile.TemporaryDirectory(prefix="effect_") as name:

@@ -94,14 +94,14 @@ def tied(folds: Sequence[Fold]) -> list[Fold]:
     return [fold for fold in right if fold.left == fewest]
 
 
-def best_of(folds: Sequence[Fold], seconds: Mapping[str, float]) -> Fold | None:
+def best_of(folds: Sequence[Fold], speeds: Mapping[str, float]) -> Fold | None:
     """The peer with the fewest norms left; of several the fastest.
 
     Args:
         folds: of the peers.
-        seconds: tool -> time of its fold; a tool that is missing is the slowest.
+        speeds: tool -> how many times as fast as the original its fold is; 0 where it is missing.
     """
-    return min(tied(folds), key=lambda fold: seconds.get(fold.tool, np.inf), default=None)
+    return max(tied(folds), key=lambda fold: speeds.get(fold.tool, 0.0), default=None)
 
 
 def feeds_of(model: onnx.ModelProto, sizes: Mapping[str, int]) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from benchmarks.effect_folds import Fold
-from benchmarks.effect_timing import LEVELS, Level, Ratio
-from benchmarks.tools import BNFOLD
+from benchmarks.effect_timing import LEVELS, Level, Pair, Ratio
 
 NOISE: Final = 0.02
 
@@ -19,22 +18,19 @@ class Cell:
     """One model at one level.
 
     Attributes:
-        seconds: median time of one run of the original.
-        ratios: of its time to that of ``again`` (itself), ``bnfold``, and ``peer``.
-        failure: why there are none, or ``""``.
+        own, peer: the original beside bnfold's fold, and beside that of the best peer.
+        again: beside itself; only where bnfold's fold looked slower at first.
     """
 
-    seconds: float = 0.0
-    ratios: Mapping[str, Ratio] = field(default_factory=dict)
-    failure: str = ""
+    own: Pair
+    peer: Pair = field(default_factory=Pair)
+    again: Pair = field(default_factory=Pair)
 
     @property
     def is_slower(self) -> bool:
         """Whether bnfold's fold is slower than the original, beyond noise."""
-        if BNFOLD not in self.ratios:
-            return False
-        noise = min(1 - NOISE, self.ratios["again"].low)
-        return self.ratios[BNFOLD].high < noise
+        own, again = self.own.ratio, self.again.ratio
+        return own is not None and again is not None and own.high < min(1 - NOISE, again.low)
 
 
 @dataclass
@@ -67,22 +63,22 @@ HEADER: Final = (
 
 def row_of(row: Row) -> str:
     """A row of the table: ratios with their 95 % intervals."""
-    last = row.cells[LEVELS[-1]]
+    last = row.cells[LEVELS[-1]].own
     cells = [row.group, row.name, f"{row.norms}", row.own.failure[:60] or f"{row.own.left}"]
     cells.append("none" if row.best is None else f"{row.best.tool}, {row.best.left}")
     cells.append(last.failure[:60] or f"{1000 * last.seconds:.3f}")
     for level in LEVELS:
-        ratios = row.cells[level].ratios
-        cells += [_shown(ratios.get(name)) for name in (BNFOLD, "peer")]
+        cells += [shown(row.cells[level].own.ratio), shown(row.cells[level].peer.ratio)]
     return f"| {' | '.join(cells)} |"
 
 
-def _shown(ratio: Ratio | None) -> str:
+def shown(ratio: Ratio | None) -> str:
+    """A ratio with its 95 % interval."""
     return "" if ratio is None else f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """A table with a row for each group: the median over its models, and the smallest."""
+    """A table with a row for each group: the medians over its models, and the smallest."""
     lines = [
         "| group | models | norms | left: bnfold | best peer | "
         + " | ".join(f"{level}: bnfold | peer" for level in LEVELS)
@@ -94,23 +90,27 @@ def summary(rows: Sequence[Row]) -> str:
         right = [row.own.left for row in mine if not row.own.failure]
         peers = [row.norms if row.best is None else row.best.left for row in mine]
         cells = [group, len(mine), sum(row.norms for row in mine), sum(right), sum(peers)]
-        least = []
-        for level in LEVELS:
-            cells += [_median(mine, level, name) for name in (BNFOLD, "peer")]
-        for name in (BNFOLD, "peer"):
-            values = [value for level in LEVELS for value in _values(mine, level, name)]
-            least.append(f"{min(values):.2f}" if values else "")
-        lines.append(f"| {' | '.join(map(str, [*cells, *least]))} |")
+        own, peer = (_columns(mine, is_own) for is_own in (True, False))
+        for pair in zip(own, peer, strict=True):
+            cells += [_median(values) for values in pair]
+        for columns in (own, peer):
+            every = [value for values in columns for value in values]
+            cells.append(f"{min(every):.2f}" if every else "")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
-def _values(rows: Sequence[Row], level: Level, name: str) -> list[float]:
-    found = (row.cells[level].ratios.get(name) for row in rows)
-    return [ratio.value for ratio in found if ratio is not None]
+def _columns(rows: Sequence[Row], is_own: bool) -> list[list[float]]:
+    """For each level the ratios of all models that run."""
+    columns = []
+    for level in LEVELS:
+        cells = [row.cells[level] for row in rows]
+        ratios = [(cell.own if is_own else cell.peer).ratio for cell in cells]
+        columns.append([ratio.value for ratio in ratios if ratio is not None])
+    return columns
 
 
-def _median(rows: Sequence[Row], level: Level, name: str) -> str:
-    values = _values(rows, level, name)
+def _median(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.2f}" if values else ""
 
 
@@ -118,17 +118,17 @@ def findings(rows: Sequence[Row]) -> str:
     """Where bnfold's fold is slower beyond noise, and which folds do not count."""
     lines = []
     for row in rows:
+        label = f"{row.group} {row.name}"
         for level, cell in row.cells.items():
             if cell.is_slower:
-                shown = _shown(cell.ratios[BNFOLD])
-                again = _shown(cell.ratios["again"])
-                lines.append(f"slower: {row.group} {row.name} at {level}: {shown}, noise {again}")
-            if cell.failure:
-                lines.append(f"not timed: {row.group} {row.name} at {level}: {cell.failure}")
+                noise = shown(cell.again.ratio)
+                lines.append(f"slower: {label} at {level}: {shown(cell.own.ratio)}, noise {noise}")
+            lines += [
+                f"not timed: {label} at {level}: {pair.failure}"
+                for pair in (cell.own, cell.peer)
+                if pair.failure
+            ]
         for fold in (row.own, *row.others):
             if fold.failure:
-                lines.append(f"{fold.tool}: {row.group} {row.name}: {fold.failure}")
-    noise = [c.ratios["again"].value for r in rows for c in r.cells.values() if c.ratios]
-    if noise:
-        lines.append(f"the original against itself: {min(noise):.2f} to {max(noise):.2f}")
+                lines.append(f"{fold.tool}: {label}: {fold.failure}")
     return "\n".join(lines)

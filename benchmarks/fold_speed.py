@@ -22,7 +22,7 @@ from benchmarks.processes import Ended, run
 from benchmarks.tools import BNFOLD, TOOLS, Command, installed
 
 HELP: Final = "help"
-SLOW: Final = 30.0
+SLOW: Final = 10.0
 HEADER: Final = (
     "| file | MB | norms | program | runs | median s | fastest s | slowest s | CPU s | "
     "times bnfold | peak anonymous MB | norms left |\n"
