@@ -1,4 +1,8 @@
-"""Two models in onnxruntime, run in turn: the engine of ``bnfold.benchmark``, without the rest."""
+"""Two models in onnxruntime, run in turn: the engine of ``bnfold.benchmark``, without the rest.
+
+A model on one thread runs in the thread that asks for it, so the processor time of that thread is
+its time, but for what a busy machine gives to others in between.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ class Pair:
     """The original beside another model.
 
     Attributes:
-        seconds: median time of one run of the original.
+        seconds: median processor time of one run of the original.
         ratio: time of the original / time of the other one; None where one of them does not run.
         failure: why there is none, or ``""``.
     """
@@ -41,11 +45,10 @@ class Timing:
     Args:
         folder: an empty one, for what the processes read and write.
         feeds: an array for each input.
-        threads: within an operator.
     """
 
-    def __init__(self, folder: Path, feeds: Mapping[str, Any], threads: int = 1) -> None:
-        self._children = Children(folder, [PROVIDER], threads, Progress(None, 1.0))
+    def __init__(self, folder: Path, feeds: Mapping[str, Any]) -> None:
+        self._children = Children(folder, [PROVIDER], 1, Progress(None, 1.0))
         self._feeds = self._children.keep(feeds)
 
     def pair(self, original: Path, other: Path, level: Level, seconds: float) -> Pair:
@@ -53,7 +56,7 @@ class Timing:
         models = [Model("ORIGINAL", original.name, original), Model("FOLDED", other.name, other)]
         try:
             blocks = self._children.ask(
-                "time", models, Place(level), feeds=self._feeds, duration=seconds
+                "time", models, Place(level), feeds=self._feeds, duration=seconds, clock="thread"
             )
         except ModelError as error:
             return Pair(failure=str(error))
