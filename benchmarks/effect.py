@@ -114,9 +114,7 @@ def main() -> None:
     sizes = {name: int(size) for name, size in (each.split("=") for each in given.dim)}
     options = Options(given.timeout, given.merge_branches, given.duplicate)
     peers = list(installed(given.peers))
-    print(
-        f"{machine.described()}; {given.seconds:g} s a pair and level, one thread, its processor time\n"
-    )
+    print(f"{machine.described()}; {given.seconds:g} s a pair and level, one thread\n")
     print(HEADER, flush=True)
     rows = []
     with tempfile.TemporaryDirectory(prefix="effect_") as name:

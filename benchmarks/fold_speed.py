@@ -69,12 +69,12 @@ def row(file: Sequence[str], name: str, mine: Measured, own: Measured) -> str:
     times = [each.wall for each in mine.runs]
     cells = [*file, name, f"{len(times)}"]
     if mine.failure:
-        cells += [mine.failure, "", "", "", ""]
+        cells += [mine.failure, "", ""]
     else:
-        is_comparable = own.runs and not own.failure
         cells += [f"{mine.wall:.2f}", f"{min(times):.2f}", f"{max(times):.2f}"]
-        cells.append(f"{statistics.median(each.processor for each in mine.runs):.2f}")
-        cells.append(f"{mine.wall / own.wall:.1f}" if is_comparable else "")
+    cells.append(f"{statistics.median(each.processor for each in mine.runs):.2f}")
+    is_comparable = own.runs and not own.failure and not mine.failure
+    cells.append(f"{mine.wall / own.wall:.1f}" if is_comparable else "")
     cells.append(f"{max(each.memory for each in mine.runs):.0f}")
     cells.append("" if mine.norms_left is None else f"{mine.norms_left}")
     return f"| {' | '.join(cells)} |"

@@ -120,7 +120,7 @@ def test_rows_of_fold_speed() -> None:
     wanted = "| f | 8.0 | 5 | t | 3 | 4.00 | 2.00 | 9.00 | 2.00 | 2.0 | 90 | 7 |"
     assert fold_speed.row(about, "t", measured(4, 2, 9, left=7), own) == wanted
     late = measured(300, failure="over 300 s", left=None)
-    wanted = "| f | 8.0 | 5 | t | 1 | over 300 s |  |  |  |  | 3000 |  |"
+    wanted = "| f | 8.0 | 5 | t | 1 | over 300 s |  |  | 150.00 |  | 3000 |  |"
     assert fold_speed.row(about, "t", late, own) == wanted
     alone = fold_speed.row(about, "t", measured(1), fold_speed.Measured())
     assert "| 0.50 |  | 10 | 0 |" in alone
