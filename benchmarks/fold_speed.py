@@ -141,10 +141,8 @@ def main() -> None:
         parser.error("--runs and --timeout must be more than 0")
     tools = list(installed(given.tools))
     names = given.files or [HELP, *(name for name, file in FILES.items() if file.by_default)]
-    print(
-        f"{machine.described()}; {given.runs} runs of each, one where it takes more than", end=" "
-    )
-    print(f"{SLOW:g} s of the processor or fails, at most {given.timeout:g} s\n")
+    print(f"{machine.described()}; {given.runs} runs of each, one where it takes", end=" ")
+    print(f"more than {SLOW:g} s of the processor or fails, at most {given.timeout:g} s\n")
     print(HEADER, flush=True)
     with tempfile.TemporaryDirectory(prefix="fold_speed_") as folder:
         for name in names:

@@ -9,8 +9,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
+
+from bnfold.measuring.memory import anonymous_memory
 
 PAUSE: Final = 0.003
 
@@ -49,7 +50,7 @@ def run(command: Sequence[str], timeout: float) -> Ended:
             ended, status, usage = os.wait4(process.pid, os.WNOHANG)
             if ended:
                 break
-            memory = max(memory, anonymous_memory(process.pid))
+            memory = max(memory, (anonymous_memory(process.pid) or 0) / 1e6)
             if not is_over and time.perf_counter() - started > timeout:
                 is_over = True
                 os.killpg(process.pid, signal.SIGKILL)
@@ -72,15 +73,3 @@ def failed(status: int, errors: str) -> str:
     lines = [" ".join(line.split()) for line in errors.splitlines() if line.strip()]
     last = lines[-1].replace("|", "/") if lines else ""
     return f"status {status}: {last}"[:80].removesuffix(": ")
-
-
-def anonymous_memory(pid: int) -> float:
-    """MB that a process holds now and that no file backs; 0 where the system does not tell."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    except OSError:
-        return 0.0
-    for line in status.splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) / 1000
-    return 0.0
