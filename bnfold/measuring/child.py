@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from bnfold.checking import session
 from bnfold.measuring.memory import anonymous_memory, most_memory
-from bnfold.measuring.turns import in_turn, warmed_up
+from bnfold.measuring.turns import Clock, in_turn, warmed_up
 
 NOT_USED: Final = 12
 """The exit status where a session does not use the provider that was asked for."""
@@ -93,8 +93,7 @@ class _Model:
         """Run so many times; gives the seconds of all."""
         run = self._run
         assert run is not None
-        # The processor time of this thread, which others that use the processor do not count in.
-        clock = time.thread_time if self._job.get("clock") == "thread" else time.perf_counter
+        clock = _clock_of(self._job)
         with self._failures(session.CANNOT_RUN):
             start = clock()
             for _ in range(runs):
@@ -163,8 +162,17 @@ def _time(job: Job, folder: Path) -> Any:
             on(number, models[number].load)
         gc.disable()
         turns = [lambda runs, n=n: on(n, models[n].turn, runs) for n in (0, 1)]
-        runs = warmed_up(turns[0], turns[1], job["duration"])
-        return in_turn(turns[0], turns[1], job["duration"], runs=runs)
+        clock = _clock_of(job)
+        runs = warmed_up(turns[0], turns[1], job["duration"], clock)
+        return in_turn(turns[0], turns[1], job["duration"], runs=runs, clock=clock)
+
+
+def _clock_of(job: Job) -> Clock:
+    """What is measured: time on the clock, or processor time of the thread that asks for a run.
+
+    Models on one thread run in that thread, and others that use the processor do not count in.
+    """
+    return time.thread_time if job.get("clock") == "thread" else time.perf_counter
 
 
 def _start(job: Job, folder: Path) -> Any:
