@@ -1,7 +1,7 @@
 """Two models in onnxruntime, run in turn: the engine of ``bnfold.benchmark``, without the rest.
 
-A model on one thread runs in the thread that asks for it, so the processor time of that thread is
-its time, but for what a busy machine gives to others in between.
+What is measured is processor time: that of models on one thread is their time, but for what a busy
+machine gives to others in between.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Timing:
         models = [Model("ORIGINAL", original.name, original), Model("FOLDED", other.name, other)]
         try:
             blocks = self._children.ask(
-                "time", models, Place(level), feeds=self._feeds, duration=seconds, clock="thread"
+                "time", models, Place(level), feeds=self._feeds, duration=seconds, clock="processor"
             )
         except ModelError as error:
             return Pair(failure=str(error))
