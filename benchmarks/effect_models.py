@@ -163,6 +163,18 @@ def bn_after_relu() -> onnx.ModelProto:
     return net.model()
 
 
+def gelu_bn() -> onnx.ModelProto:
+    """Conv 1x1, Gelu as torch spells it before opset 20, norm; onnxruntime has a Gelu for that."""
+    net = image()
+    for _ in range(BLOCKS):
+        made = net.conv(net.data, CHANNELS, CHANNELS, 1)
+        part = net.node("Erf", net.node("Div", made, net.stored(np.float32(2**0.5))))
+        product = net.node("Mul", made, net.node("Add", part, net.stored(np.float32(1))))
+        net.data = net.norm(net.node("Mul", product, net.stored(np.float32(0.5))), CHANNELS)
+    net.data = net.conv(net.data, CHANNELS, CHANNELS, 1)
+    return net.model()
+
+
 def concat_bn() -> onnx.ModelProto:
     """Two Convs, Concat, norm, Relu, as in DenseNet and Inception."""
     net = image()
@@ -271,6 +283,7 @@ KINDS: Final = {
     "Gemm, norm": Kind(gemm_bn),
     "MatMul, norm": Kind(matmul_bn),
     "norm after Relu": Kind(bn_after_relu),
+    "norm after Gelu": Kind(gelu_bn),
     "Concat, norm": Kind(concat_bn),
     "Add, norm": Kind(add_bn),
     "dead channels": Kind(dead_channels),
