@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -162,7 +163,9 @@ def test_anonymous_memory_is_what_no_file_backs(tmp_path: Path) -> None:
     mapped = np.memmap(path, np.uint8, "r")
     total = int(mapped.sum())
     with_file = memory.anonymous_memory()
-    held = np.ones(64 << 20, np.uint8)
+    fresh = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    held = np.frombuffer(fresh, np.uint8)  # no memory that was freed before
+    held[:] = 1
     with_array = memory.anonymous_memory(os.getpid())
     assert before is not None
     assert with_file is not None

@@ -93,18 +93,22 @@ def test_moves_are_symmetric() -> None:
         np.testing.assert_array_equal(moved(-stored), -moved(stored))
 
 
-def test_zeros_of_float16_may_have_been_flushed() -> None:
-    zeros = np.zeros(200, np.float16)
+@pytest.mark.parametrize(
+    ("dtype", "power"), [(np.float16, -14), (BFLOAT16, -126), (np.float32, -126)]
+)
+def test_zeros_may_have_been_flushed(dtype: npt.DTypeLike, power: int) -> None:
+    zeros = np.zeros(200, dtype)
     found = moved(zeros)
-    assert 0.5 * 2.0**-14 < np.abs(found).max() <= 2.0**-14
+    assert 0.5 * 2.0**power < np.abs(found).max() <= 2.0**power
     assert (found < 0).any()
     assert (found > 0).any()
     np.testing.assert_array_equal(moved(zeros, units=1.0), 0)
 
 
-def test_zeros_and_numbers_that_are_none_stay() -> None:
+def test_zeros_of_the_original_and_numbers_that_are_none_stay() -> None:
     values = np.array([0, -0.0, INF, -INF, NAN], np.float32)
-    np.testing.assert_array_equal(moved(values), values)
+    np.testing.assert_array_equal(moved(values, units=1.0), values)
+    np.testing.assert_array_equal(moved(values)[2:], values[2:])
 
 
 def test_constants_without_axes_and_without_values() -> None:

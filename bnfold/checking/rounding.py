@@ -82,10 +82,10 @@ class Move:
         zero = values == 0
         if zero.any():
             steps[zero] = 0.0
-            if stored.dtype == np.float16 and self._units == 0.5:
+            if self._units == 0.5:
                 # A folded weight below the smallest normal number may have become zero.
                 generator = np.random.default_rng([*self._seed, 1])
-                tiny = smallest_normal(np.float16)
+                tiny = smallest_normal(stored.dtype)
                 steps[zero] = generator.uniform(-tiny, tiny, int(np.count_nonzero(zero)))
         steps += values.astype(np.float64)
         return steps.reshape(stored.shape)

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from bnfold.algebra.spread import Spread
 from bnfold.folding.reasons import Refused
-from bnfold.folding.rules.elementwise import adds_several_axes, data_position
+from bnfold.folding.rules.elementwise import adds_several_axes, data_position, ends_gelu
 from bnfold.folding.rules.operators import key_of
 from bnfold.folding.rules.reading import Context
 from bnfold.folding.rules.tables import BATCH_NORM, NORMS, THROUGH
@@ -200,7 +200,7 @@ def _step(node: Node, context: Context) -> Step | None:
     if node.domain != "" or len(node.outputs) != 1:
         return None
     at = data_position(node, context)
-    if at is None or adds_several_axes(node, at, context):
+    if at is None or adds_several_axes(node, at, context) or ends_gelu(node, at):
         return None
     data = node.inputs[at]
     return Step(node, data) if data is not None else None

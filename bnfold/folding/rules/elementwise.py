@@ -58,6 +58,25 @@ def adds_several_axes(node: Node, data_at: int, context: Context) -> bool:
     return isinstance(found, Known) and sum(size != 1 for size in found.shape) > 1
 
 
+def ends_gelu(node: Node, data_at: int) -> bool:
+    """Whether a node is the last factor of a Gelu that is written out: ``0.5 (x (1 + erf(...)))``.
+
+    Runtimes know the whole of it (with Tanh for Erf, too), and are slower without this node.
+    """
+    data = node.input(data_at)
+    product = data.producer if data is not None else None
+    if node.op_type not in ("Mul", "Div") or product is None or product.op_type != "Mul":
+        return False
+    for tensor in product.inputs:
+        added = tensor.producer if tensor is not None else None
+        if added is None or added.op_type != "Add":
+            continue
+        makers = (t.producer for t in added.inputs if t is not None)
+        if any(maker is not None and maker.op_type in ("Erf", "Tanh") for maker in makers):
+            return True
+    return False
+
+
 def read_elementwise(node: Node, data: Tensor, context: Context) -> Placed | Refused:
     """``scale * x + shift`` on the one axis along which the constant varies, as ONNX broadcasts.
 
