@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import bnfold
+from bnfold.checking.cores import cores
 from bnfold.measuring import machine
 
 PACKAGES: Final = "onnx numpy onnxruntime onnxsim onnxslim onnxscript onnxoptimizer".split()
@@ -13,8 +14,8 @@ PACKAGES: Final = "onnx numpy onnxruntime onnxsim onnxslim onnxscript onnxoptimi
 
 def described() -> str:
     """The processor, how many cores this process may use, and the versions that matter."""
-    cores = f"{machine.cores()} cores"
-    return ", ".join([machine.processor(), cores, machine.system(), *versions()])
+    here = f"{cores()} cores"
+    return ", ".join([machine.processor(), here, machine.system(), *versions()])
 
 
 def versions() -> list[str]:

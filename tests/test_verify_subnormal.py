@@ -15,7 +15,7 @@ def test_a_fold_that_flushes_whole_channels_is_the_same(mean: float) -> None:
     text = f"""net (float[1,3,8,8] x) => (float[1,8,6,6] y) <float[8,3,3,3] w, {norm_parameters(8)}>
         {{ c = Conv (x, w) y = BatchNormalization (c, g, b, m, v) }}"""
     model = filled(parsed(text))
-    tiny = np.float32([1e-36, 1e-38, 1e-40, 1e-41])
+    tiny = np.array([1e-36, 1e-38, 1e-40, 1e-41], np.float32)
     for tensor in model.graph.initializer:
         if tensor.name in ("g", "b", "m"):
             values = numpy_helper.to_array(tensor).copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from bnfold.checking.cluster import Cluster, clustered
 from bnfold.checking.compare import largest_difference
+from bnfold.checking.cores import cores
 from bnfold.checking.joined import Joined, kind_of
 from bnfold.checking.probes import BLOCK
 from bnfold.checking.region import NotByChannelError, Region
@@ -27,6 +29,11 @@ from bnfold.onnxgraph.graph import Node
 
 if TYPE_CHECKING:
     from bnfold.checking.excerpt import Evaluators
+
+
+LARGE = 1 << 18
+"""Weights of so many elements and more are compared side by side."""
+MOST_THREADS = 8
 
 
 def check_regions(analysis: Analysis, applied: Applied) -> RegionsChecked:
@@ -80,11 +87,13 @@ def _region(
 
 
 class _Direct:
-    """The comparison of direct clusters, small ones of one kind together."""
+    """The comparison of direct clusters: small ones of one kind together, large ones side by side
+    on all cores, for NumPy holds no lock while it computes."""
 
     def __init__(self, written: Written) -> None:
         self._written = written
         self._waiting: dict[Hashable, list[tuple[Cluster, Region]]] = {}
+        self._large: list[tuple[Cluster, Region]] = []
         self._worst = 0.0
 
     def add(self, cluster: Cluster, region: Region) -> None:
@@ -93,6 +102,9 @@ class _Direct:
         Raises:
             VerificationError: it, or one that waited, is not the same function.
         """
+        if region.weight.size >= LARGE:
+            self._large.append((cluster, region))
+            return
         kind = kind_of(region)
         if kind is None:
             self._compare([(cluster, region)])
@@ -106,6 +118,20 @@ class _Direct:
         """Compare those that wait; the largest difference of all, in units."""
         for waiting in self._waiting.values():
             self._compare(waiting)
+        if len(self._large) < 2:
+            self._compare(self._large)
+            return self._worst
+        with ThreadPoolExecutor(min(cores(), len(self._large), MOST_THREADS)) as pool:
+            futures = [pool.submit(_difference, region) for _, region in self._large]
+            try:
+                for (cluster, _), future in zip(self._large, futures, strict=True):
+                    try:
+                        self._worst = max(self._worst, future.result())
+                    except RegionError as why:
+                        raise _failure(cluster.folds, why) from None
+            finally:
+                for future in futures:
+                    future.cancel()
         return self._worst
 
     def _compare(self, entries: Sequence[tuple[Cluster, Region]]) -> None:
@@ -121,6 +147,11 @@ class _Direct:
                 self._worst = max(self._worst, largest_difference(region))
             except RegionError as why:
                 raise _failure(cluster.folds, why) from None
+
+
+def _difference(region: Region) -> float:
+    with np.errstate(all="ignore"):  # each thread has its own
+        return largest_difference(region)
 
 
 class _General:

@@ -14,6 +14,7 @@ import onnx
 
 import bnfold
 from bnfold.checking import runtime
+from bnfold.checking.cores import cores
 from bnfold.checking.options import Options as Checks
 from bnfold.checking.side import Side
 from bnfold.checking.verify import verify
@@ -157,7 +158,7 @@ class _Benchmark:
             inputs=dict(inputs),
             data=self._feeding.data,
             processor=machine.processor(),
-            cores=machine.cores(),
+            cores=cores(),
             system=machine.system(),
             versions={
                 "bnfold": bnfold.__version__,

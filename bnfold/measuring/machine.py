@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
@@ -22,14 +21,6 @@ def processor() -> str:
         if name:
             return name
     return platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    count = os.cpu_count() or 1
-    if sys.platform == "linux":
-        count = len(os.sched_getaffinity(0))
-    return count
 
 
 def system() -> str:
