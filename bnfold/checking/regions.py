@@ -24,6 +24,7 @@ from bnfold.folding.inline import Analysis
 from bnfold.folding.outcome import RegionsChecked
 from bnfold.folding.plan import FoldPlan, Plan
 from bnfold.folding.rules.quantised import Dequantised
+from bnfold.folding.rules.reading import Linear
 from bnfold.onnxgraph.constants import Constants
 from bnfold.onnxgraph.graph import Node
 
@@ -69,6 +70,8 @@ def check_regions(analysis: Analysis, applied: Applied) -> RegionsChecked:
         worst = max(worst, direct.finish())
         try:
             require_whole(analysis.index, written, {n for c in clusters for n in c.nodes})
+            for linear in plan.stored_biases:
+                _require_stored(linear, original, written)
         except RegionError as why:
             raise _failure(plan.folds, why) from None
     return RegionsChecked(len(plan.linears) - unchecked, worst, unchecked)
@@ -84,6 +87,19 @@ def _region(
         return Region(cluster.folds[0], original, written, analysis.document.opset)
     except NotByChannelError:
         return None
+
+
+def _require_stored(linear: Linear, original: Original, written: Written) -> None:
+    """A bias that the graph computed is stored with the very values that it had."""
+    node, at = linear.node, linear.bias_at
+    old, proto = node.input(at), written.node(node)
+    if old is None or proto is None or len(proto.input) <= at:
+        raise RegionError(f"{node.label} loses its bias")
+    before = original.value(old)
+    after = written.array(written.tensor(proto.input[at], node.scope))
+    same = before.shape == after.shape and before.dtype == after.dtype
+    if not same or before.tobytes() != after.tobytes():
+        raise RegionError(f"the bias of {node.label} changes")
 
 
 class _Direct:

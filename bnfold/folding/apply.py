@@ -19,6 +19,7 @@ from bnfold.folding.rescale import rescale
 from bnfold.folding.route import Operand
 from bnfold.folding.rules.quantised import Dequantised
 from bnfold.folding.rules.reading import Inward, Linear
+from bnfold.folding.settle import store_biases
 from bnfold.folding.store import StoredWeight, dtype_of, stored_bias
 from bnfold.folding.surgery import Surgery
 from bnfold.onnxgraph.graph import Node, Tensor
@@ -98,6 +99,7 @@ class _Applier:
                 self._proto(node).input[linear.weight_at] = self._store_weight(linear, layer)
             biases.store(linear, layer)
         self._applied.bias_flushed = biases.flushed
+        store_biases(plan.stored_biases, surgery, self._proto)
         self._applied.operands = store_operands(plan.operands, surgery, self._proto)
         for fold in plan.folds:
             for node, fill in fold.fills.items():

@@ -180,6 +180,8 @@ class Report:
         nodes_before, nodes_after: nodes of the graph and its subgraphs.
         bytes_before, bytes_after: of the model file and its data files.
         inlined: the model-local functions that were inlined, as ``domain::name``.
+        stored_biases: operators without a part in a fold whose bias was computed in the graph,
+            though it is constant, and is stored now.
         checked: the check of the fold before it was written, or None where there was none; reports
             of the same outcomes are equal with or without it.
         merged: the blocks of parallel branches that became one Conv, only on request.
@@ -196,6 +198,7 @@ class Report:
     bytes_before: int
     bytes_after: int
     inlined: tuple[str, ...] = ()
+    stored_biases: tuple[str, ...] = ()
     checked: RegionsChecked | None = field(default=None, compare=False)
     merged: tuple[MergedBlock, ...] = ()
     unmerged: tuple[UnmergedBlock, ...] = ()

@@ -18,6 +18,7 @@ from bnfold.folding.reasons import Refused, combined
 from bnfold.folding.route import Operand, Route, Sink
 from bnfold.folding.rules.border import MapBehind, PadBefore
 from bnfold.folding.rules.reading import Context, Linear
+from bnfold.folding.settle import computed_biases
 from bnfold.folding.store import lost_factor, summed, why_not_storable
 from bnfold.folding.survey import Survey
 from bnfold.onnxgraph.constants import Constants
@@ -56,6 +57,7 @@ class Plan:
         linears: the operators that take up a map, in canonical form.
         layers: what each of them collects from all folds.
         operands: the constants that take up a map themselves.
+        stored_biases: operators without a part in a fold whose computed bias is stored as it is.
     """
 
     decisions: list[Decision] = field(default_factory=list)
@@ -63,6 +65,7 @@ class Plan:
     linears: dict[Node, Linear] = field(default_factory=dict)
     layers: dict[Node, Layer] = field(default_factory=dict)
     operands: list[Operand] = field(default_factory=list)
+    stored_biases: list[Linear] = field(default_factory=list)
 
 
 def plan(index: Index, selection: Selection, *, assume_inference: bool = False) -> Plan:
@@ -112,6 +115,9 @@ class _Planner:
         for chain in self._survey.chains:
             self._decide(chain, backward[chain], forward[chain])
         self._plan.folds.sort(key=lambda fold: self._survey.order(fold.steps[0].node))
+        if self._plan.folds:
+            others = [node for node in self._survey.nodes if node not in self._plan.linears]
+            self._plan.stored_biases += computed_biases(self._survey, others)
         return self._plan
 
     def _fold_back(self, chain: Chain) -> Refused | None:

@@ -83,6 +83,7 @@ def summarised(
         bytes_before=document_size(document),
         bytes_after=bytes_after,
         inlined=analysis.inlined,
+        stored_biases=tuple(linear.node.label for linear in analysis.plan.stored_biases),
         merged=tuple(merge.outcome for merge in merged.merges) if merged is not None else (),
         unmerged=merged.unmerged if merged is not None else (),
         copied=analysis.copied,

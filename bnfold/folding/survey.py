@@ -28,7 +28,7 @@ class Survey:
     """The norms of a model, and what each walk through its graph has found.
 
     Attributes:
-        chains: in topological order.
+        nodes, chains: in topological order.
         step_of: node -> the step that it is.
         norm_of: step -> its norm.
         next_of: step -> the next one of its chain.
@@ -42,6 +42,7 @@ class Survey:
         self, index: Index, context: Context, selection: Selection, chains: list[Chain]
     ) -> None:
         self.context = context
+        self.nodes = index.nodes
         self.chains = chains
         self.step_of: dict[Node, Step] = {}
         self.norm_of: dict[Step, Norm] = {}

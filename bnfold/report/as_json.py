@@ -53,6 +53,7 @@ def report_json(report: Report, written: str | None = None) -> dict[str, Any]:
         "bytes": {"before": report.bytes_before, "after": report.bytes_after},
         "flushed": report.flushed,
         "inlined": list(report.inlined),
+        "stored_biases": list(report.stored_biases),
         "checked": None if report.checked is None else asdict(report.checked),
         "merged": [asdict(block) for block in report.merged],
         "unmerged": [asdict(block) for block in report.unmerged],

@@ -168,6 +168,10 @@ def _notes(report: Report) -> list[str]:
         lines += wrapped(
             f"note: {count(len(assumed), 'training-mode norm')} read as inference: {named}", "  "
         )
+    if report.stored_biases:
+        number = len(report.stored_biases)
+        biases = f"{number:,} computed bias{'' if number == 1 else 'es'}"
+        lines += wrapped(f"note: {biases} of other operators stored as constants", "  ")
     if report.inlined:
         lines += wrapped(f"note: functions inlined: {', '.join(report.inlined)}", "  ")
     notes = [note for norm in report.folded for note in norm.notes]
