@@ -172,8 +172,9 @@ class _Weights:
         apart, which need not be measured."""
         if self._sizes is not None:
             return False
-        exact = np.asarray(before * self._probe.by_weight(self._factor, part))
-        return exact.dtype == np.float64 and bool((exact.astype(after.dtype) == after).all())
+        exact = before.astype(np.float64)
+        exact *= self._probe.by_weight(self._factor, part)
+        return bool((exact.astype(after.dtype) == after).all())
 
     def _compare(self, before: Array, after: Array, units: Array, part: Part) -> None:
         exact = before * self._probe.by_weight(self._factor, part)
