@@ -8,10 +8,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bnfold.reference.batch_norm import TrainedBatch, batch_norm_inference, batch_norm_train
+    from bnfold.reference.batch_norm import (
+        BatchCache,
+        TrainedBatch,
+        batch_norm_inference,
+        batch_norm_train,
+        identity_setting,
+    )
     from bnfold.reference.evaluator import Evaluator, evaluate
+    from bnfold.reference.gradient import (
+        BatchGradient,
+        batch_norm_backward,
+        batch_norm_gradient,
+    )
 
-__all__ = ["Evaluator", "TrainedBatch", "batch_norm_inference", "batch_norm_train", "evaluate"]
+__all__ = [
+    "BatchCache",
+    "BatchGradient",
+    "Evaluator",
+    "TrainedBatch",
+    "batch_norm_backward",
+    "batch_norm_gradient",
+    "batch_norm_inference",
+    "batch_norm_train",
+    "evaluate",
+    "identity_setting",
+]
+
+_HOMES = {
+    "Evaluator": "evaluator",
+    "evaluate": "evaluator",
+    "BatchGradient": "gradient",
+    "batch_norm_backward": "gradient",
+    "batch_norm_gradient": "gradient",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -20,7 +50,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'bnfold.reference' has no attribute {name!r}")
     from importlib import import_module
 
-    home = "evaluator" if name in ("Evaluator", "evaluate") else "batch_norm"
+    home = _HOMES.get(name, "batch_norm")
     return getattr(import_module(f"bnfold.reference.{home}"), name)
 
 
