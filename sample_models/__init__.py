@@ -1,0 +1,1 @@
+"""ONNX files for trying bnfold, and the program that trained those of the digits."""
