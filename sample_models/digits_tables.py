@@ -80,7 +80,7 @@ def rate_table(scores: Scores) -> list[str]:
 def fold_table(held_out: Digits) -> list[str]:
     """Each file before and after its fold, in onnxruntime on the held-out digits."""
     lines = [
-        "| file | accuracy, % | folded | log-loss | folded | norms folded | where |",
+        "| file | accuracy, % | after fold | log-loss | after fold | norms folded | where |",
         "|---|---|---|---|---|---|---|",
     ]
     for variant in VARIANTS:

@@ -140,6 +140,14 @@ def test_without_scale_and_shift_they_are_one_and_zero(name: str) -> None:
         assert len(set(onnx.numpy_helper.to_array(stored[f"{norm}.mean"]))) > 1
 
 
+def test_the_quick_start_has_the_number_of_its_row() -> None:
+    quick_start = (ROOT / "README.md").read_text(encoding="utf-8")
+    (session,) = re.findall(r"bnfold fold sample_models/digits/(\w+)\.onnx -o folded", quick_start)[
+        1:
+    ]
+    assert f"450 digits that it has not seen it names {ROWS[session][0]} %" in quick_start
+
+
 def test_norms_train_where_the_plain_network_fails() -> None:
     """At the same learning rate; at a tenth of it the plain one trains, too."""
     for kind in ("conv", "mlp"):
