@@ -266,10 +266,9 @@ def benchmark(
         VerificationError: a fold did not pass its check: a bug of bnfold's.
     """
     # The evaluator takes a while to import, and only this needs it.
-    from bnfold.checking.runtime import on_disk
+    from bnfold.checking.runtime import on_disk, require_installed
     from bnfold.measuring.benchmark import benchmark as measured
     from bnfold.measuring.options import read_options as read_bench_options
-    from bnfold.measuring.provider import require_installed
 
     options = read_bench_options(
         levels=levels,

@@ -29,6 +29,7 @@ ROOMS = [
     "result",
     "report",
     "measuring",
+    "statistics",
     "checking",
     "reference",
     "folding",

@@ -39,6 +39,18 @@ def is_installed() -> bool:
     return find_spec("onnxruntime") is not None
 
 
+def require_installed() -> None:
+    """Refuse to go on without onnxruntime.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not is_installed():
+        raise UsageError(
+            "onnxruntime is not installed: pip install 'bnfold[cpu]', or 'bnfold[gpu]' for CUDA"
+        )
+
+
 @contextmanager
 def on_disk(document: Document, rewrite: Rewrite | None = None) -> Iterator[Path]:
     """A path at which the runtime finds the model: its own file, or a temporary one."""

@@ -148,7 +148,8 @@ def given(feeds: Mapping[str, Array], device: str = "cpu") -> dict[str, Any]:
     }
 
 
-def _run(session: Any, feeds: dict[str, Array], wanted: list[str]) -> dict[str, Array]:
+def computed(session: Any, feeds: dict[str, Array], wanted: list[str]) -> dict[str, Array]:
+    """Some outputs of a session that are tensors."""
     results = session.run_with_ort_values(wanted, given(feeds))
     pairs = zip(wanted, results, strict=True)
     # Sequences and maps are left to the float64 comparison.
@@ -183,7 +184,7 @@ def _child(model: str, folder: Path) -> int:
     for number in range(job["feeds"]):
         feeds = read_arrays(folder / f"in{number}")
         try:
-            values = _run(session, feeds, job["wanted"])
+            values = computed(session, feeds, job["wanted"])
         except Exception as error:
             print(one_line(error), file=sys.stderr)
             return CANNOT_RUN

@@ -15,25 +15,13 @@ from bnfold.measuring.progress import Progress
 _SUFFIX = "ExecutionProvider"
 
 
-def require_installed() -> None:
-    """Refuse to go on without onnxruntime.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if not runtime.is_installed():
-        raise UsageError(
-            "onnxruntime is not installed: pip install 'bnfold[cpu]', or 'bnfold[gpu]' for CUDA"
-        )
-
-
 def installed() -> tuple[str, list[str]]:
     """The version of onnxruntime, and its providers; asked in a child.
 
     Raises:
         UsageError: there is none, or it cannot be imported.
     """
-    require_installed()
+    runtime.require_installed()
     with tempfile.TemporaryDirectory(prefix="bnfold-") as name:
         ended = Children(Path(name), (), 1, Progress(None, 0)).start("installed", {})
     if ended.status:

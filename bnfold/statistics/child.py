@@ -1,0 +1,40 @@
+"""The child process that runs batches: ``python -m bnfold.statistics.child FOLDER``.
+
+``job.json`` in the folder says which model. For each line with a number on stdin the child reads
+the inputs in ``in<number>``, writes the outputs to ``out<number>``, and says the number.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from bnfold.checking import session
+
+
+def main(folder: Path) -> int:
+    """Run batches until stdin ends."""
+    job = json.loads((folder / "job.json").read_text())
+    try:
+        opened = session.opened(job["model"], threads=job["threads"])
+    except Exception as error:
+        print(session.one_line(error), file=sys.stderr)
+        return session.CANNOT_LOAD
+    for line in sys.stdin:
+        number = line.strip()
+        feeds = session.read_arrays(folder / f"in{number}")
+        shutil.rmtree(folder / f"in{number}")
+        try:
+            values = session.computed(opened, feeds, job["wanted"])
+        except Exception as error:
+            print(session.one_line(error), file=sys.stderr)
+            return session.CANNOT_RUN
+        session.write_arrays(folder / f"out{number}", values)
+        print(number, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
