@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bnfold import reference
     from bnfold.algebra.affine import Affine
-    from bnfold.api import benchmark, check, explain, fold, save, verify
+    from bnfold.api import benchmark, calibrate, check, explain, fold, save, verify
     from bnfold.checking.outcome import VerifyReport
     from bnfold.errors import (
         BnfoldError,
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from bnfold.folding.verdict import Verdict
     from bnfold.measuring.outcome import BenchReport
     from bnfold.result import FoldResult
+    from bnfold.statistics.outcome import CalibrateReport
+    from bnfold.statistics.result import CalibrateResult
 
 __version__ = "0.1.0"
 
@@ -40,6 +42,8 @@ __all__ = [
     "Affine",
     "BenchReport",
     "BnfoldError",
+    "CalibrateReport",
+    "CalibrateResult",
     "CopiedOperator",
     "FileError",
     "FoldResult",
@@ -56,6 +60,7 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "benchmark",
+    "calibrate",
     "check",
     "explain",
     "fold",
@@ -68,6 +73,8 @@ _HOME = {
     "Affine": "bnfold.algebra.affine",
     "BenchReport": "bnfold.measuring.outcome",
     "BnfoldError": "bnfold.errors",
+    "CalibrateReport": "bnfold.statistics.outcome",
+    "CalibrateResult": "bnfold.statistics.result",
     "CopiedOperator": "bnfold.folding.outcome",
     "FileError": "bnfold.errors",
     "FoldResult": "bnfold.result",
@@ -83,6 +90,7 @@ _HOME = {
     "VerificationError": "bnfold.errors",
     "VerifyReport": "bnfold.checking.outcome",
     "benchmark": "bnfold.api",
+    "calibrate": "bnfold.api",
     "check": "bnfold.api",
     "explain": "bnfold.api",
     "fold": "bnfold.api",

@@ -23,6 +23,7 @@ from bnfold.onnxgraph.load import load
 from bnfold.onnxgraph.output import Form
 from bnfold.onnxgraph.rewrite import Rewrite
 from bnfold.result import FoldResult, StrPath
+from bnfold.statistics.calibrate import calibrate as calibrate
 
 
 def fold(

@@ -8,6 +8,7 @@ import typer
 
 from bnfold import __version__
 from bnfold.cli.bench import bench
+from bnfold.cli.calibrate import calibrate
 from bnfold.cli.check import check
 from bnfold.cli.explain import explain
 from bnfold.cli.fold import fold
@@ -45,3 +46,4 @@ app.command(short_help="Say what folds, and why the rest stays.")(explain)
 app.command(short_help="Status 1 if a foldable norm is left.")(check)
 app.command(short_help="Say whether two models are the same function.")(verify)
 app.command(short_help="Say how much faster a folded model is.")(bench)
+app.command(short_help="Estimate the statistics of batch norms from data.")(calibrate)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,6 +82,7 @@ def bench(
     """
     with guarded():
         from bnfold import api
+        from bnfold.cli.bar import bar
         from bnfold.cli.batch import finish, over_all
         from bnfold.cli.data import arrays_of, dims_of, feed_of, files_of, levels_of, sizes_of
         from bnfold.cli.inputs import content, protect_reports
@@ -104,7 +103,7 @@ def bench(
             _require_duration(duration)
             arrays, sizes = arrays_of(fixed or ()), dims_of(dim or ())
             feed = feed_of(feeds) if feeds is not None else None
-            with _bar(quiet) as advance:
+            with bar(quiet) as advance:
                 report = api.benchmark(
                     content(models[0]),
                     content(models[1]) if folded is not None else None,
@@ -182,27 +181,3 @@ def _with_files(report: BenchReport, files: Sequence[Path], *, has_feeds: bool) 
     is_whole = has_feeds or len(files) >= len(report.setting.inputs)
     data = named if is_whole else f"{named}; the other inputs drawn"
     return replace(report, setting=replace(report.setting, data=data))
-
-
-@contextlib.contextmanager
-def _bar(quiet: bool) -> Iterator[Callable[[float, str], None] | None]:
-    """A bar on a terminal, which is drawn only when it is told: nothing runs beside a timing."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
-        task = progress.add_task("loading", total=1.0)
-
-        def advance(done: float, what: str) -> None:
-            progress.update(task, completed=done, description=what, refresh=True)
-
-        yield advance

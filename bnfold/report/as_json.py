@@ -14,6 +14,7 @@ from bnfold.folding.outcome import Folded, Kept, Report
 from bnfold.folding.verdict import Verdict
 from bnfold.measuring.outcome import BenchReport
 from bnfold.report.bench_words import meaning, summary
+from bnfold.statistics.outcome import CalibrateReport
 
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or goes; new fields leave it as it is."""
@@ -25,7 +26,7 @@ def document(
     """The object that every command prints.
 
     Args:
-        command: ``fold``, ``explain``, ``check``, ``verify`` or ``bench``.
+        command: ``fold``, ``explain``, ``check``, ``verify``, ``bench`` or ``calibrate``.
         models: one entry for each model that was read.
         errors: model -> message, for those that could not be.
     """
@@ -105,6 +106,33 @@ def bench_json(report: BenchReport) -> dict[str, Any]:
             for thing in ("norms", "nodes", "bytes", "subnormal")
         },
         **fields,
+    }
+
+
+def calibrate_json(report: CalibrateReport, written: str | None = None) -> dict[str, Any]:
+    """The one model of ``calibrate``.
+
+    Args:
+        written: where the calibrated model is, or None where it is nowhere.
+    """
+    fields: dict[str, Any] = _numbers(asdict(report))
+    norms = [
+        {
+            **{key: norm[key] for key in ("norm", "data", "channels", "batches", "values")},
+            **{
+                thing: {"before": norm[f"{thing}_before"], "after": norm[f"{thing}_after"]}
+                for thing in ("mean", "var")
+            },
+            **{key: norm[key] for key in ("mean_drift", "std_drift", "worst", "was_training")},
+        }
+        for norm in fields.pop("norms")
+    ]
+    return {
+        "model": fields.pop("model"),
+        "output": written,
+        "drift": _numbers(report.drift),
+        **fields,
+        "norms": norms,
     }
 
 

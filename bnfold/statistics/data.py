@@ -39,7 +39,7 @@ class Batches:
     def __init__(
         self,
         name: str,
-        read: Callable[[], Iterator[Feed]],
+        read: Callable[[int], Iterator[Feed]],
         *,
         total: int | None = None,
         can_repeat: bool = True,
@@ -49,7 +49,11 @@ class Batches:
         self._read = read
 
     def __iter__(self) -> Iterator[Feed]:
-        return self._read()
+        return self._read(0)
+
+    def after(self, count: int) -> Iterator[Feed]:
+        """The batches without the first ``count``."""
+        return self._read(count)
 
 
 def batches_of(
@@ -84,7 +88,7 @@ def batches_of(
     _require_counts(batch_size, batches, seed)
     if isinstance(data, Batches):
         return data
-    if isinstance(data, str) and ":" in data and not os.path.exists(data):
+    if isinstance(data, str) and ":" in data and not Path(data).exists():
         _require_samples(data, batch_size, shuffle, drop_last)
         function = _function(data)
         read = _checked_feeds(lambda: _called(function, data), inputs, data, batches)
@@ -98,8 +102,9 @@ def batches_of(
         key = f"{rows.digest()} {order.key}"
         held = stack.pop_all()
 
-    def cut() -> Iterator[Feed]:
-        for number, mine in enumerate(order, start=1):
+    def cut(start: int) -> Iterator[Feed]:
+        for number in range(start + 1, order.total + 1):
+            mine = order.batch(number - 1)
             where = f"batch {number} of {rows.where(mine)}"
             feed = feed_of(rows.take(mine), inputs, where)
             require_finite(feed, where)
@@ -141,6 +146,7 @@ class _Order:
         name: str,
     ) -> None:
         self._samples, self._size, self._seed = samples, size, seed
+        self._shuffled: npt.NDArray[np.int64] | None = None
         whole = samples // size if drop_last else -(-samples // size)
         if whole == 0:
             raise UsageError(
@@ -151,12 +157,14 @@ class _Order:
         # How many batches are taken of it does not change which they are.
         self.key = f"size={size} seed={seed}"
 
-    def __iter__(self) -> Iterator[npt.NDArray[np.int64]]:
-        numbers = np.arange(self._samples)
-        if self._seed is not None:
-            numbers = np.random.default_rng(self._seed).permutation(self._samples)
-        for at in range(self.total):
-            yield numbers[at * self._size : (at + 1) * self._size]
+    def batch(self, number: int) -> npt.NDArray[np.int64]:
+        """The samples of a batch, counted from 0."""
+        start, stop = number * self._size, min((number + 1) * self._size, self._samples)
+        if self._seed is None:
+            return np.arange(start, stop)
+        if self._shuffled is None:
+            self._shuffled = np.random.default_rng(self._seed).permutation(self._samples)
+        return self._shuffled[start:stop]
 
 
 def _of_iterable(
@@ -190,8 +198,8 @@ def _checked_feeds(
     inputs: Sequence[InputInfo],
     name: str,
     batches: int | None,
-) -> Callable[[], Iterator[Feed]]:
-    def read() -> Iterator[Feed]:
+) -> Callable[[int], Iterator[Feed]]:
+    def read(start: int) -> Iterator[Feed]:
         items = itertools.islice(iter(source()), batches)
         for number in itertools.count(1):
             where = f"batch {number} of {name}"
@@ -204,9 +212,10 @@ def _checked_feeds(
             except Exception as error:  # somebody else's code
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
                 raise UsageError(f"{where} cannot be read: {reason}") from error
-            feed = feed_of(item, inputs, where)
-            require_finite(feed, where)
-            yield feed
+            if number > start:
+                feed = feed_of(item, inputs, where)
+                require_finite(feed, where)
+                yield feed
 
     return read
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def observing(document: Document, tensors: Sequence[str]) -> Document:
 
 def moments_of(
     program: Document, feeds: Iterable[Feed], *, threads: int = 0, first: int = 1
-) -> Iterator[dict[str, Moments]]:
+) -> Generator[dict[str, Moments], None, None]:
     """The moments of each batch, in order, computed in one child process.
 
     Args:

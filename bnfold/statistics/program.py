@@ -195,7 +195,7 @@ def _prune(graph: onnx.GraphProto) -> None:
         at = maker.get(name)
         if at is not None and at not in needed:
             needed.add(at)
-            waiting += _read_by(graph.node[at])
+            waiting += read_by(graph.node[at])
     for at in reversed(range(len(graph.node))):
         if at not in needed:
             del graph.node[at]
@@ -213,7 +213,7 @@ def _prune(graph: onnx.GraphProto) -> None:
     del graph.quantization_annotation[:]
 
 
-def _read_by(node: onnx.NodeProto) -> Iterator[str]:
+def read_by(node: onnx.NodeProto) -> Iterator[str]:
     """The names that a node and the graphs inside of it read, outer ones among them."""
     for inner in nodes_in([node]):
         yield from inner.input

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -48,7 +47,10 @@ class Part:
 
     def take(self, rows: npt.NDArray[np.int64]) -> dict[str, Array]:
         """Some samples, copied into memory."""
-        return {key: array[rows] if array.ndim else array for key, array in self.arrays.items()}
+        found: dict[str, Array] = {}
+        for key, array in self.arrays.items():
+            found[key] = np.asarray(array[rows]) if array.ndim else array
+        return found
 
     def identify(self, hashed: Any) -> None:
         """Put what these samples are into a hash: their shapes, dtypes, and bytes at both ends."""
@@ -91,9 +93,9 @@ class Rows:
         starts = np.concatenate(([0], self._ends[:-1]))
         used = np.unique(at)
         if len(used) == 1:
-            return self._parts[used[0]].take(rows - starts[used[0]])
+            return self._parts[int(used[0])].take(rows - starts[used[0]])
         found: dict[str, Array] = {}
-        for number in used:
+        for number in map(int, used):
             mine = np.flatnonzero(at == number)
             for key, values in self._parts[number].take(rows[mine] - starts[number]).items():
                 if values.ndim == 0:
@@ -188,7 +190,7 @@ class _Members:
         return found
 
     def _array(self, archive: zipfile.ZipFile, name: str) -> Array:
-        number = len(os.listdir(self._room))
+        number = len(list(self._room.iterdir()))
         target = self._room / f"{number}.npy"
         with archive.open(name) as source, target.open("wb") as copy:
             shutil.copyfileobj(source, copy, 1 << 20)
