@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bnfold.checking.runtime import writing_to
-from bnfold.checking.session import Array, read_arrays, why_ended, write_arrays
+from bnfold.checking.session import CANNOT_LOAD, Array, read_arrays, why_ended, write_arrays
 from bnfold.errors import FileError, ModelError
 from bnfold.statistics.inputs import Feed
 
@@ -125,7 +125,8 @@ class Runner:
         if status == -signal.SIGINT:
             raise KeyboardInterrupt
         errors = (self._folder / "stderr").read_text(errors="replace")
-        at = f" at batch {first + self._waiting[0]}" if self._waiting else ""
+        is_running = self._waiting and status != CANNOT_LOAD
+        at = f" at batch {first + self._waiting[0]}" if is_running else ""
         return ModelError(f"{self._name}{at}: {why_ended(status, errors)}")
 
     def _end(self) -> None:
