@@ -43,9 +43,7 @@ def test_it_is_algorithm_2(opset: int, estimator: str) -> None:
 @pytest.mark.parametrize("estimator", ["paper", "population"])
 def test_in_sequence_each_norm_gets_what_those_before_it_will_give(estimator: str) -> None:
     proto, x = model(), samples()
-    found = bnfold.calibrate(
-        proto, {"x": x}, batch_size=16, estimator=estimator, mode="sequential"
-    )
+    found = bnfold.calibrate(proto, {"x": x}, batch_size=16, estimator=estimator, mode="sequential")
     feeds = [{"x": part} for part in cut(x, 16)]
     wanted = in_sequence(proto, feeds, estimator)
     assert_close(statistics_of(found.model), wanted)
@@ -85,9 +83,7 @@ def test_two_layers_by_hand() -> None:
 def test_a_large_offset_costs_no_digits() -> None:
     body = "y = BatchNormalization(x, g, b, m, v)"
     one = np.ones(3, np.float32)
-    proto = model(
-        body, {"g": one, "b": one, "m": one, "v": one}, outputs="float[N,3,H,W] y"
-    )
+    proto = model(body, {"g": one, "b": one, "m": one, "v": one}, outputs="float[N,3,H,W] y")
     x = (np.random.default_rng(0).standard_normal((64, 3, 8, 8)) + 1e4).astype(np.float32)
     found = statistics_of(bnfold.calibrate(proto, x, batch_size=64).model)["y"]
     exact = x.astype(np.float64)
@@ -154,9 +150,7 @@ def test_statistics_of_another_dtype_than_the_data() -> None:
     proto = model(arrays=arrays, kind="float16", opset=15)
     x = samples(dtype=np.float16)
     found = bnfold.calibrate(proto, {"x": x}, batch_size=16)
-    assert_close(
-        statistics_of(found.model), trained(proto, [{"x": p} for p in cut(x, 16)]), 4e-3
-    )
+    assert_close(statistics_of(found.model), trained(proto, [{"x": p} for p in cut(x, 16)]), 4e-3)
     types = {t.name: t.data_type for t in found.model.graph.initializer}
     assert types["m1"] == types["v2"] == TensorProto.FLOAT
 
@@ -265,7 +259,9 @@ def test_it_stops_when_the_statistics_move_little() -> None:
     assert found.report.is_settled
     assert found.report.last_move is not None
     assert found.report.last_move < 1e-3
-    assert not bnfold.calibrate(model(), samples(64), batch_size=8, tolerance=1e-9).report.is_settled
+    assert not bnfold.calibrate(
+        model(), samples(64), batch_size=8, tolerance=1e-9
+    ).report.is_settled
 
 
 def test_the_progress_goes_up_and_tells_the_drift() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -237,10 +239,7 @@ def test_a_name_of_ours_in_the_model_is_no_trouble() -> None:
     assert_close(statistics_of(found.model), WANTED)
 
 
-def test_external_data_and_large_vectors(tmp_path: object) -> None:
-    from pathlib import Path
-
-    assert isinstance(tmp_path, Path)
+def test_external_data_and_large_vectors(tmp_path: Path) -> None:
     # 2,048 channels: the statistics are large tensors, which are not held with the graph.
     generator = np.random.default_rng(0)
     arrays = {
@@ -250,7 +249,13 @@ def test_external_data_and_large_vectors(tmp_path: object) -> None:
     body = "a = BatchNormalization(x, g, b, m1, v1)  y = BatchNormalization(a, g, b, m2, v2)"
     proto = model(body, arrays, inputs="float[N,2048] x", outputs="float[N,2048] y")
     path = tmp_path / "m.onnx"
-    onnx.save(proto, path, save_as_external_data=True, location="m.bin", size_threshold=0)
+    onnx.save(
+        onnx.ModelProto.FromString(proto.SerializeToString()),
+        path,
+        save_as_external_data=True,
+        location="m.bin",
+        size_threshold=0,
+    )
     x = generator.standard_normal((24, 2048)).astype(np.float32)
     feeds = [{"x": part} for part in cut(x, 8)]
     found = bnfold.calibrate(path, x, batch_size=8, mode="sequential")

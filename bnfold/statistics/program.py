@@ -164,8 +164,10 @@ def read_moments(
     for name, (mean, rest, var, shape) in observed.items():
         sizes = [int(size) for size in values[shape]]
         m = int(np.prod([sizes[0], *sizes[2:]]))
-        means = (values[mean].astype(np.float64) + values[rest].astype(np.float64)).reshape(-1)
-        variances = values[var].astype(np.float64).reshape(-1)
+        first, lost, variances = (
+            values[output].astype(np.float64).reshape(-1) for output in (mean, rest, var)
+        )
+        means = first + np.where(np.isfinite(lost), lost, 0.0)
         bad = np.flatnonzero(~(np.isfinite(means) & np.isfinite(variances)))
         if bad.size:
             raise ModelError(
