@@ -117,7 +117,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, mode: str) -> N
         if len(told) == 5:
             raise KeyboardInterrupt
 
-    common = {"batch_size": 8, "shuffle": True, "mode": mode}
+    common: dict[str, Any] = {"batch_size": 8, "shuffle": True, "mode": mode}
     with pytest.raises(KeyboardInterrupt):
         bnfold.calibrate(model(), samples(), save_stats=file, progress=interrupt, **common)
     assert json.loads(file.read_text())["seen"]
@@ -269,12 +269,9 @@ def test_damaged_statistics_are_refused(tmp_path: Path, case: str) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
-    def never() -> Iterator[Array]:
-        raise AssertionError("it was read")
-        yield
-
+    never = Broken([], AssertionError("it was read"))
     with pytest.raises(FileError, match=r"cannot write .*absent"):
-        bnfold.calibrate(model(), never(), save_stats=tmp_path / "absent" / "s.json")
+        bnfold.calibrate(model(), never, save_stats=tmp_path / "absent" / "s.json")
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

@@ -101,7 +101,7 @@ def calibrate(
         from bnfold.report.calibrate_text import calibrate_text
 
         entry, target = _places(model, output, in_place)
-        _protect(entry, target, data, save_stats, merge_stats or [], save_report)
+        _protect(entry, target, in_place, data, save_stats, merge_stats or [], save_report)
         form: Form = {None: "keep", True: "external", False: "embed"}[external_data]  # type: ignore[assignment]
 
         def estimate(entry: Input) -> CalibrateReport:
@@ -174,6 +174,7 @@ def _places(model: str, output: str | None, in_place: bool) -> tuple[Input, str]
 def _protect(
     entry: Input,
     target: str,
+    in_place: bool,
     data: str | None,
     save_stats: Path | None,
     merge_stats: list[Path],
@@ -189,7 +190,7 @@ def _protect(
     from bnfold.cli.inputs import protect, protect_reports
     from bnfold.errors import UsageError
 
-    if target != STDOUT and entry.path is not None and target != entry.name:
+    if target != STDOUT and not in_place:
         protect([Path(target)], [entry])
     files = [Path(data)] if data is not None else []
     protect_reports({"--save-report": save_report, "--save-stats": save_stats}, [entry], files)
