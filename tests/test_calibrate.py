@@ -11,8 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import bnfold
+from bnfold.algebra.rounding import rounded
 from bnfold.errors import ModelError, UsageError
 from tests.support_calibrate import (
+    BODY,
     Array,
     assert_close,
     cut,
@@ -123,6 +125,30 @@ def test_other_dtypes(kind: str, dtype: Any, opset: int, within: float) -> None:
     assert_close(statistics_of(found.model), trained(proto, feeds), within)
     types = {t.name: t.data_type for t in found.model.graph.initializer}
     assert types["m2"] == helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("double", np.float64), ("bfloat16", ml_dtypes.bfloat16)]
+)
+@pytest.mark.parametrize("mode", ["batch", "sequential"])
+def test_what_onnxruntime_has_no_convolutions_for(kind: str, dtype: Any, mode: str) -> None:
+    proto = model(arrays=parameters(dtype=dtype), kind=kind)
+    x = samples(dtype=dtype)
+    feeds = [{"x": part} for part in cut(x, 16)]
+    found = bnfold.calibrate(proto, {"x": x}, batch_size=16, mode=mode)
+    wanted = (trained if mode == "batch" else in_sequence)(proto, feeds)
+    if kind == "double":
+        assert_close(statistics_of(found.model), wanted, 1e-12)
+        return
+    # In sequence the rounding of the first norm is in the data of the second.
+    for norm in ("b1", "b2") if mode == "batch" else ("b1",):
+        for vector, exact in zip(statistics_of(found.model)[norm], wanted[norm], strict=True):
+            assert vector.tolist() == rounded(exact, ml_dtypes.bfloat16).astype(float).tolist()
+
+
+def test_a_type_that_does_not_fit_is_the_models_fault() -> None:
+    with pytest.raises(ModelError, match="onnxruntime cannot load it"):
+        bnfold.calibrate(model(BODY.replace("r = Relu", "r = Absent")), {"x": samples()})
 
 
 @pytest.mark.parametrize("opset", [13, 18])

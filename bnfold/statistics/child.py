@@ -1,7 +1,8 @@
 """The child process that runs batches: ``python -m bnfold.statistics.child FOLDER``.
 
-``job.json`` in the folder says which model. For each line with a number on stdin the child reads
-the inputs in ``in<number>``, writes the outputs to ``out<number>``, and says the number.
+``job.json`` in the folder says which model. The child says that it is ready. For each line with a
+number on stdin it reads the inputs in ``in<number>``, writes the outputs to ``out<number>``, and
+says the number.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Final
 
 from bnfold.checking import session
+
+READY: Final = "ready"
 
 
 def main(folder: Path) -> int:
@@ -22,6 +26,7 @@ def main(folder: Path) -> int:
     except Exception as error:
         print(session.one_line(error), file=sys.stderr)
         return session.CANNOT_LOAD
+    print(READY, flush=True)
     for line in sys.stdin:
         number = line.strip()
         feeds = session.read_arrays(folder / f"in{number}")

@@ -16,10 +16,11 @@ from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.load import Document, load
 from bnfold.onnxgraph.rewrite import Rewrite
 from bnfold.onnxgraph.types import Types
+from bnfold.statistics.evaluating import evaluated_moments, has_rare_floats
 from bnfold.statistics.inputs import Feed
 from bnfold.statistics.moments import Moments, merged_all
 from bnfold.statistics.program import Program, observed_in, read_moments
-from bnfold.statistics.running import Runner
+from bnfold.statistics.running import CannotLoad, Runner
 
 
 def observe(
@@ -65,6 +66,9 @@ def moments_of(
 ) -> Generator[dict[str, Moments], None, None]:
     """The moments of each batch, in order, computed in one child process.
 
+    A model in float64 or bfloat16 that onnxruntime does not take, since it lacks an operator in
+    that type, is evaluated in float64 here.
+
     Args:
         program: of ``observing``, or of ``training_form``.
         feeds: the batches; two of them are in memory at a time.
@@ -81,8 +85,16 @@ def moments_of(
         on_disk(program) as path,
         Runner(path, wanted, threads=threads, name=program.name) as runner,
     ):
-        for number, values in enumerate(runner.over(feeds, first), start=first):
-            yield read_moments(values, observed, f"batch {number}")
+        try:
+            runner.load()
+        except CannotLoad:
+            if not has_rare_floats(program):
+                raise
+        else:
+            for number, values in enumerate(runner.over(feeds, first), start=first):
+                yield read_moments(values, observed, f"batch {number}")
+            return
+    yield from evaluated_moments(program, feeds, first)
 
 
 def as_bytes(program: Document) -> bytes:

@@ -76,6 +76,8 @@ class Passes:
             kept = self._save_what_there_is()
             if isinstance(error, BnfoldError) and kept:
                 raise type(error)(f"{error} ({kept})") from error
+            if isinstance(error, KeyboardInterrupt) and kept:
+                raise KeyboardInterrupt(kept) from error
             raise
         self._save()
 

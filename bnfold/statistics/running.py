@@ -17,10 +17,15 @@ from pathlib import Path
 from bnfold.checking.runtime import writing_to
 from bnfold.checking.session import CANNOT_LOAD, Array, read_arrays, why_ended, write_arrays
 from bnfold.errors import FileError, ModelError
+from bnfold.statistics.child import READY
 from bnfold.statistics.inputs import Feed
 
 AHEAD = 2
 """So many batches are in flight: one is read while another is computed."""
+
+
+class CannotLoad(ModelError):  # noqa: N818
+    """onnxruntime does not take a model."""
 
 
 class Runner:
@@ -38,6 +43,7 @@ class Runner:
         self._stack = contextlib.ExitStack()
         self._waiting: collections.deque[int] = collections.deque()
         self._sent = 0
+        self._is_loaded = False
 
     def __enter__(self) -> Runner:
         with self._stack:
@@ -67,6 +73,18 @@ class Runner:
     def __exit__(self, *ended: object) -> None:
         self._stack.close()
 
+    def load(self) -> None:
+        """Wait until the child has loaded the model.
+
+        Raises:
+            CannotLoad: onnxruntime does not take it.
+            ModelError: it crashed.
+        """
+        assert self._process.stdout is not None
+        if not self._is_loaded and self._process.stdout.readline().strip() != READY:
+            raise self._why(1)
+        self._is_loaded = True
+
     def over(self, feeds: Iterable[Feed], first: int = 1) -> Iterator[dict[str, Array]]:
         """The outputs for each batch, in order.
 
@@ -79,6 +97,7 @@ class Runner:
             ModelError: onnxruntime cannot load or run the model, or crashed.
             FileError: a temporary file cannot be written.
         """
+        self.load()
         source = iter(feeds)
         failure: Exception | None = None
         while failure is None:
@@ -125,8 +144,9 @@ class Runner:
         if status == -signal.SIGINT:
             raise KeyboardInterrupt
         errors = (self._folder / "stderr").read_text(errors="replace")
-        is_running = self._waiting and status != CANNOT_LOAD
-        at = f" at batch {first + self._waiting[0]}" if is_running else ""
+        if status == CANNOT_LOAD:
+            return CannotLoad(f"{self._name}: {why_ended(status, errors)}")
+        at = f" at batch {first + self._waiting[0]}" if self._waiting else ""
         return ModelError(f"{self._name}{at}: {why_ended(status, errors)}")
 
     def _end(self) -> None:

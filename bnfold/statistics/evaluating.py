@@ -1,0 +1,47 @@
+"""Batches computed by the float64 evaluator: for models that onnxruntime has no kernels for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from onnx import TensorProto
+
+from bnfold.onnxgraph.index import Index
+from bnfold.onnxgraph.load import Document
+from bnfold.onnxgraph.types import Types
+from bnfold.statistics.inputs import Feed
+from bnfold.statistics.moments import Moments
+from bnfold.statistics.program import observed_in, read_moments
+
+_RARE = frozenset({TensorProto.DOUBLE, TensorProto.BFLOAT16})
+
+
+def has_rare_floats(document: Document) -> bool:
+    """Whether a model computes in float64 or bfloat16, for which runtimes lack operators."""
+    index = Index(document)
+    types = Types(index)
+    return any(types.element_type(t) in _RARE for t in index.main.tensors.values())
+
+
+def evaluated_moments(
+    program: Document, feeds: Iterable[Feed], first: int = 1
+) -> Iterator[dict[str, Moments]]:
+    """The moments of each batch, in order, with every float a float64.
+
+    Args:
+        program: of ``observing``, or of ``training_form``.
+        feeds: the batches.
+        first: the number of the first batch, for messages.
+
+    Raises:
+        ModelError: an operator is unknown, a statistic is not finite, or a tensor has one value
+            for each channel.
+    """
+    # It takes a while to import, and only this needs it.
+    from bnfold.reference import Evaluator
+
+    evaluator = Evaluator(program.proto, read=program.tensors.array)
+    observed = observed_in(program.proto)
+    for number, feed in enumerate(feeds, start=first):
+        values = evaluator.run(feed)
+        yield read_moments(values, observed, f"batch {number}")
