@@ -162,32 +162,50 @@ def test_statistics_that_a_caller_may_replace_are_left_alone() -> None:
     assert statistics_of(found.model)["b2"][0].tolist() == [0, 0, 0, 0]
 
 
-def test_norms_in_bodies_and_functions_are_left_alone() -> None:
+def test_norms_in_bodies_are_left_alone() -> None:
     proto = parser.parse_model("""
-        <ir_version: 8, opset_import: ["": 18, "own": 1]>
+        <ir_version: 8, opset_import: ["": 18]>
         g (float[N,3,H,W] x, bool flag) => (float[N,3,H,W] y)
         <float[3] one = {1, 1, 1}> {
             a = BatchNormalization(x, one, one, one, one)
-            b = If (flag) <
+            y = If (flag) <
                 then_branch = t () => (float[N,3,H,W] p) {
                     p = BatchNormalization(a, one, one, one, one)
                 },
                 else_branch = e () => (float[N,3,H,W] q) { q = Relu(a) }
             >
-            y = own.norm(b, one)
         }
-        <domain: "own", opset_import: ["": 18]>
-        norm (x, one) => (y) { y = BatchNormalization(x, one, one, one, one) }
     """)
     x, flag = samples(), np.array(True)
     found = bnfold.calibrate(proto, {"x": x, "flag": flag})
     assert [norm.norm for norm in found.report.norms] == ["a"]
-    assert [(s.norm, s.code) for s in found.report.skipped] == [
-        ("p", "subgraph"),
-        ("y", "function-body"),
-    ]
-    # What comes behind does not run, but if it is observed: here nothing needs the flag.
+    assert [(s.norm, s.code) for s in found.report.skipped] == [("p", "subgraph")]
     assert found.report.norms[0].batches == 2
+
+
+FUNCTION = """
+    <ir_version: 8, opset_import: ["": 18, "own": 1]>
+    g (float[N,3,H,W] x) => (float[N,3,H,W] y)
+    <float[3] one = {1, 1, 1}, float[3] two = {2, 2, 2}> {
+        a = own.norm(x, one)
+        y = own.norm(a, two)
+    }
+    <domain: "own", opset_import: ["": OPSET]>
+    norm (x, p) => (y) { y = BatchNormalization(x, p, p, p, p) }
+"""
+
+
+def test_norms_in_functions_come_out_of_them() -> None:
+    x = samples()
+    found = bnfold.calibrate(parser.parse_model(FUNCTION.replace("OPSET", "18")), x)
+    assert not found.model.functions
+    assert found.report.notes == ("functions with norms in them stand in the graph now: own::norm",)
+    assert len(found.report.norms) == 2
+    feeds = [{"x": part} for part in cut(x, 32)]
+    assert_close(statistics_of(found.model), trained(found.model, feeds))
+    # A function of another opset cannot be inlined.
+    with pytest.raises(ModelError, match=r"y is inside of the function own::norm"):
+        bnfold.calibrate(parser.parse_model(FUNCTION.replace("OPSET", "17")), x)
 
 
 def test_a_norm_behind_an_if_gets_what_it_makes() -> None:

@@ -106,6 +106,30 @@ def _inlinable(proto: onnx.ModelProto, wanted: set[FunctionId]) -> set[FunctionI
 
 
 def _inlined(document: Document, chosen: set[FunctionId], decide: Decide) -> Analysis | None:
+    made = _with_bodies(document, chosen)
+    if made is None:
+        return None
+    other, index = made
+    names = tuple(f"{domain}::{name}" for domain, name in sorted(chosen))
+    return replace(decide(index), inlined=names, in_functions=_norms_in(other.proto))
+
+
+def with_norms_inlined(document: Document) -> tuple[Document, tuple[str, ...]]:
+    """The model with every function that holds a BatchNormalization in place of its calls.
+
+    Returns:
+        The model, which is the same where there is none, or none can be inlined; and the
+        functions, as ``domain::name``.
+    """
+    functions = {(f.domain, f.name): f for f in document.proto.functions}
+    chosen = _inlinable(document.proto, _closure(functions, lambda ops: BATCH_NORM in ops))
+    made = _with_bodies(document, chosen) if chosen else None
+    if made is None:
+        return document, ()
+    return made[0], tuple(f"{domain}::{name}" for domain, name in sorted(chosen))
+
+
+def _with_bodies(document: Document, chosen: set[FunctionId]) -> tuple[Document, Index] | None:
     from onnx import inliner
 
     # The inliner refuses a model if any function is of another opset, and drops uncalled ones, so
@@ -121,11 +145,9 @@ def _inlined(document: Document, chosen: set[FunctionId], decide: Decide) -> Ana
         proto = inliner.inline_selected_functions(proto, sorted(chosen))
         proto.functions.extend(others)
         other = document.with_skeleton(proto.SerializeToString())
-        index = Index(other)
+        return other, Index(other)
     except (ModelError, RuntimeError, ValueError, _Invalid):
         return None
-    names = tuple(f"{domain}::{name}" for domain, name in sorted(chosen))
-    return replace(decide(index), inlined=names, in_functions=_norms_in(proto))
 
 
 def _closure(

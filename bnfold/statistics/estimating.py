@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from bnfold.errors import UsageError
+from bnfold.folding.inline import with_norms_inlined
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.load import Document
 from bnfold.onnxgraph.save import require_target
@@ -40,10 +41,12 @@ def estimated(
         raise UsageError("there is no data, and no saved statistics to merge")
     if options.keep is not None:
         require_target(options.keep)
+    given = document
+    document, inlined = with_norms_inlined(given)
     index = Index(document)
     context = context_of(index)
     found = find_batch_norms(index, context, options.selection)
-    gathered = Gathered(document.name, fingerprint(document), options.mode, tuple(found.tensors))
+    gathered = Gathered(document.name, fingerprint(given), options.mode, tuple(found.tensors))
     for path in options.merge:
         gathered.take_up(path)
     batches = batches_for() if batches_for is not None else None
@@ -72,7 +75,7 @@ def estimated(
         ),
         skipped=found.skipped,
         dropouts=tuple(node.label for node in dropouts),
-        notes=tuple(_notes(gathered, batches, merged_batches)),
+        notes=(*_inlining(inlined), *_notes(gathered, batches, merged_batches)),
     )
     return CalibrateResult(document, rewrite, report)
 
@@ -109,6 +112,11 @@ def _estimated(norm: BatchNorm, moments: Moments, stored: Stored) -> Estimated:
         worst=worst,
         was_training=bool(norm.training),
     )
+
+
+def _inlining(names: Sequence[str]) -> Iterator[str]:
+    if names:
+        yield f"functions with norms in them stand in the graph now: {', '.join(names)}"
 
 
 def _notes(gathered: Gathered, batches: Batches | None, merged_batches: int) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from bnfold.errors import BnfoldError, FileError, UsageError
+from bnfold.errors import BnfoldError, FileError, ModelError, UsageError
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.load import Document
 from bnfold.statistics.data import Batches
@@ -21,6 +21,7 @@ from bnfold.statistics.inputs import Feed
 from bnfold.statistics.moments import Moments
 from bnfold.statistics.norms import BatchNorm
 from bnfold.statistics.options import Options
+from bnfold.statistics.program import BadStatistic
 from bnfold.statistics.store import Stored, as_stored
 from bnfold.statistics.training import Given, inference_form, levels, training_form
 
@@ -121,8 +122,12 @@ class Passes:
         self.is_settled = False
         whole = ({**feed, **given} for feed in feeds)
         found = self._source(program, whole, threads=self._options.threads, first=start + 1)
-        with contextlib.closing(found):
-            self._take_up(found, key, start, batches.total, done, share)
+        try:
+            with contextlib.closing(found):
+                self._take_up(found, key, start, batches.total, done, share)
+        except BadStatistic as error:
+            names = [norm.name for norm in self._norms if norm.data.name == error.tensor]
+            raise ModelError(f"{error}; {' and '.join(names)} normalises it") from error
 
     def _take_up(
         self,

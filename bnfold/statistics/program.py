@@ -25,6 +25,22 @@ _KINDS: Final = ("mean", "rest", "var", "shape")
 around both, and the shape of the tensor."""
 
 
+class BadStatistic(ModelError):  # noqa: N818
+    """A batch has no finite mean and variance of some tensor.
+
+    Args:
+        tensor: its name.
+        message: which batch it was, and what is wrong.
+    """
+
+    def __init__(self, tensor: str, message: str) -> None:
+        super().__init__(message)
+        self.tensor = tensor
+
+    def __reduce__(self) -> tuple[type[BadStatistic], tuple[str, str]]:
+        return BadStatistic, (self.tensor, str(self))
+
+
 @dataclass(frozen=True)
 class Statistics:
     """The tensors that hold the statistics of one tensor x, seen as ``(N, C, L)``.
@@ -170,14 +186,16 @@ def read_moments(
         means = first + np.where(np.isfinite(lost), lost, 0.0)
         bad = np.flatnonzero(~(np.isfinite(means) & np.isfinite(variances)))
         if bad.size:
-            raise ModelError(
+            raise BadStatistic(
+                name,
                 f"{where}: channel {bad[0]} of {name} has mean {means[bad[0]]:g} and variance "
-                f"{variances[bad[0]]:g}"
+                f"{variances[bad[0]]:g}",
             )
         if m < 2:
-            raise ModelError(
+            raise BadStatistic(
+                name,
                 f"{where}: {name} has shape {sizes}, so m = N * H * W = {m} value for each "
-                "channel, and one value has no variance: take larger batches"
+                "channel, and one value has no variance: take larger batches",
             )
         found[name] = Moments.of_batch(m, means, variances)
     return found
