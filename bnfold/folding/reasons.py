@@ -53,7 +53,8 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "training-mode": Reason(
         "The norm uses the statistics of the batch it sees, not fixed ones.",
-        "Export the model in inference mode (model.eval()), or pass --assume-inference.",
+        "Export the model in inference mode (model.eval()), pass --assume-inference, or estimate "
+        "its statistics with 'bnfold calibrate'.",
     ),
     "spatial-zero": Reason(
         "The norm has spatial=0: statistics for each activation, not for each channel.",
@@ -61,11 +62,12 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "non-finite-statistics": Reason(
         "A parameter of the norm is NaN or infinite.",
-        "Train or re-estimate the statistics; the model is broken on that channel.",
+        "Train, or re-estimate the statistics with 'bnfold calibrate'; the model is broken on that "
+        "channel.",
     ),
     "non-positive-variance": Reason(
         "var + epsilon is not positive, so it has no square root to divide by.",
-        "Re-estimate the statistics; the model is broken on that channel.",
+        "Re-estimate the statistics with 'bnfold calibrate'; the model is broken on that channel.",
     ),
     "beyond-dtype": Reason(
         "A folded weight or bias is not finite in the dtype that the model stores, or its factor "
