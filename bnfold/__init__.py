@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bnfold import reference
     from bnfold.algebra.affine import Affine
-    from bnfold.api import benchmark, calibrate, check, explain, fold, save, verify
+    from bnfold.api import (
+        benchmark,
+        calibrate,
+        check,
+        explain,
+        fold,
+        insert,
+        save,
+        verify,
+    )
     from bnfold.checking.outcome import VerifyReport
     from bnfold.errors import (
         BnfoldError,
@@ -33,6 +42,8 @@ if TYPE_CHECKING:
     from bnfold.folding.verdict import Verdict
     from bnfold.measuring.outcome import BenchReport
     from bnfold.result import FoldResult
+    from bnfold.statistics.inserted import InsertedNorm, InsertReport, LeftOut
+    from bnfold.statistics.insertion import InsertResult
     from bnfold.statistics.outcome import CalibrateReport
     from bnfold.statistics.result import CalibrateResult
 
@@ -48,7 +59,11 @@ __all__ = [
     "FileError",
     "FoldResult",
     "Folded",
+    "InsertReport",
+    "InsertResult",
+    "InsertedNorm",
     "Kept",
+    "LeftOut",
     "MergedBlock",
     "ModelError",
     "RegionsChecked",
@@ -64,6 +79,7 @@ __all__ = [
     "check",
     "explain",
     "fold",
+    "insert",
     "reference",
     "save",
     "verify",
@@ -79,7 +95,11 @@ _HOME = {
     "FileError": "bnfold.errors",
     "FoldResult": "bnfold.result",
     "Folded": "bnfold.folding.outcome",
+    "InsertReport": "bnfold.statistics.inserted",
+    "InsertResult": "bnfold.statistics.insertion",
+    "InsertedNorm": "bnfold.statistics.inserted",
     "Kept": "bnfold.folding.outcome",
+    "LeftOut": "bnfold.statistics.inserted",
     "MergedBlock": "bnfold.folding.outcome",
     "ModelError": "bnfold.errors",
     "RegionsChecked": "bnfold.folding.outcome",
@@ -94,6 +114,7 @@ _HOME = {
     "check": "bnfold.api",
     "explain": "bnfold.api",
     "fold": "bnfold.api",
+    "insert": "bnfold.api",
     "save": "bnfold.api",
     "verify": "bnfold.api",
 }

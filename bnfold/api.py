@@ -24,6 +24,7 @@ from bnfold.onnxgraph.output import Form
 from bnfold.onnxgraph.rewrite import Rewrite
 from bnfold.result import FoldResult, StrPath
 from bnfold.statistics.calibrate import calibrate as calibrate
+from bnfold.statistics.insert import insert as insert
 
 
 def fold(

@@ -12,6 +12,7 @@ from bnfold.cli.calibrate import calibrate
 from bnfold.cli.check import check
 from bnfold.cli.explain import explain
 from bnfold.cli.fold import fold
+from bnfold.cli.insert import insert
 from bnfold.cli.verify import verify
 
 app = typer.Typer(
@@ -45,5 +46,6 @@ app.command(short_help="Fold every norm that can be folded.")(fold)
 app.command(short_help="Say what folds, and why the rest stays.")(explain)
 app.command(short_help="Status 1 if a foldable norm is left.")(check)
 app.command(short_help="Say whether two models are the same function.")(verify)
+app.command(short_help="Insert norms with the statistics of data.")(insert)
 app.command(short_help="Say how much faster a folded model is.")(bench)
 app.command(short_help="Estimate the statistics of batch norms from data.")(calibrate)

@@ -14,6 +14,7 @@ from bnfold.folding.outcome import Folded, Kept, Report
 from bnfold.folding.verdict import Verdict
 from bnfold.measuring.outcome import BenchReport
 from bnfold.report.bench_words import meaning, summary
+from bnfold.statistics.inserted import InsertReport
 from bnfold.statistics.outcome import CalibrateReport
 
 SCHEMA_VERSION = 1
@@ -26,7 +27,7 @@ def document(
     """The object that every command prints.
 
     Args:
-        command: ``fold``, ``explain``, ``check``, ``verify``, ``bench`` or ``calibrate``.
+        command: ``fold``, ``explain``, ``check``, ``verify``, ``bench``, ``calibrate`` or ``insert``.
         models: one entry for each model that was read.
         errors: model -> message, for those that could not be.
     """
@@ -134,6 +135,16 @@ def calibrate_json(report: CalibrateReport, written: str | None = None) -> dict[
         **fields,
         "norms": norms,
     }
+
+
+def insert_json(report: InsertReport, written: str | None = None) -> dict[str, Any]:
+    """The one model of ``insert``."""
+    fields: dict[str, Any] = _numbers(asdict(report))
+    changes = {
+        thing: {"before": fields.pop(f"{thing}_before"), "after": fields.pop(f"{thing}_after")}
+        for thing in ("nodes", "bytes")
+    }
+    return {"model": fields.pop("model"), "output": written, **changes, **fields}
 
 
 def _numbers(value: Any) -> Any:

@@ -1,0 +1,221 @@
+"""``bnfold insert``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bnfold.cli.guard import guarded
+from bnfold.cli.options import Json, Quiet, SaveReport
+
+if TYPE_CHECKING:
+    from bnfold.cli.inputs import Input
+    from bnfold.statistics.inserted import InsertReport
+
+STDOUT = "-"
+
+
+class Side(str, Enum):
+    """On which side of the activation norms go."""
+
+    BEFORE = "before-activation"
+    AFTER = "after-activation"
+
+
+class Estimate(str, Enum):
+    """How E and Var follow from the batches."""
+
+    PAPER = "paper"
+    POPULATION = "population"
+
+
+def insert(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file; - is stdin.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", metavar="DATA", help=".npy, .npz, a folder of them, or module:function."
+        ),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="OUT", help="The new model; - is stdout."),
+    ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Replace MODEL.")] = False,
+    where: Annotated[
+        Side, typer.Option("--where", help="On which side of the activation norms go.")
+    ] = Side.BEFORE,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="GLOB", help="Only operators named like this; repeatable."),
+    ] = None,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option("--skip", metavar="GLOB", help="No operator named like this; repeatable."),
+    ] = None,
+    remove_bias: Annotated[
+        bool, typer.Option("--remove-bias", help="Drop the biases that norms make redundant.")
+    ] = False,
+    estimator: Annotated[
+        Estimate, typer.Option("--estimator", help="How E and Var follow from the batches.")
+    ] = Estimate.PAPER,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", metavar="N", min=1, help="Samples in a batch.")
+    ] = None,
+    batches: Annotated[
+        int | None, typer.Option("--batches", metavar="N", min=1, help="At most so many batches.")
+    ] = None,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="Take the samples in a random order.")
+    ] = False,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Seed of that order.")
+    ] = 0,
+    drop_last: Annotated[
+        bool, typer.Option("--drop-last", help="Leave out a last batch that is smaller.")
+    ] = False,
+    threads: Annotated[
+        int,
+        typer.Option("--threads", metavar="N", min=0, help="Threads within an operator; 0: all."),
+    ] = 0,
+    external_data: Annotated[
+        bool | None,
+        typer.Option(
+            "--external-data/--embed",
+            help="Put large tensors into a data file, or all into the model; default: as it was.",
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    save_report: SaveReport = None,
+) -> None:
+    """Insert a batch norm behind each linear operator; the function stays as it is.
+
+    Its statistics are those of the data. --output or --in-place says where the result goes.
+    """
+    with guarded():
+        from bnfold import api
+        from bnfold.cli.batch import finish, over_all
+        from bnfold.cli.inputs import content, protect_report
+        from bnfold.report.as_json import insert_json
+        from bnfold.report.insert_text import insert_text
+
+        entry = _entry(model)
+        target = _target(entry, Path(data), output, in_place)
+        protect_report(save_report, [entry], [target] if target != STDOUT else [], [Path(data)])
+
+        def work(entry: Input) -> InsertReport:
+            with _bar(quiet) as advance:
+                result = api.insert(
+                    content(entry),
+                    data,
+                    where=where.value,
+                    only=only or (),
+                    skip=skip or (),
+                    remove_bias=remove_bias,
+                    estimator=estimator.value,
+                    batch_size=batch_size,
+                    batches=batches,
+                    shuffle=shuffle,
+                    seed=seed,
+                    drop_last=drop_last,
+                    threads=threads,
+                    progress=advance,
+                    name=entry.name,
+                )
+            form = {None: "keep", True: "external", False: "embed"}[external_data]
+            if target == STDOUT:
+                result.write(sys.stdout.buffer, form=form)  # type: ignore[arg-type]
+                return result.report
+            result.save(target, form=form)  # type: ignore[arg-type]
+            for path in result.stale:
+                print(f"bnfold: note: {target} no longer reads {path}", file=sys.stderr)
+            return result.report
+
+        reports, errors = over_all([entry], work)
+        written = "<stdout>" if target == STDOUT else target
+        for report in reports:
+            _warn_of_unmatched([*(only or ()), *(skip or ())], report)
+        finish(
+            "insert",
+            [insert_json(report, written) for report in reports],
+            [insert_text(report, written) for report in reports],
+            errors,
+            as_json=json,
+            quiet=quiet,
+            save_report=save_report,
+            to_stderr=target == STDOUT,
+        )
+
+
+def _entry(model: str) -> Input:
+    """The one model.
+
+    Raises:
+        UsageError: it is a folder of several.
+    """
+    from bnfold.cli.inputs import inputs
+    from bnfold.errors import UsageError
+
+    entries = inputs([model])
+    if len(entries) > 1:
+        raise UsageError(f"insert takes one model, and {model} has {len(entries)}")
+    return entries[0]
+
+
+def _target(entry: Input, data: Path, output: str | None, in_place: bool) -> str:
+    """Where the model goes.
+
+    Raises:
+        UsageError: neither or both of the options that say so, or a place that is taken.
+    """
+    from bnfold.cli.inputs import protect
+    from bnfold.errors import UsageError
+
+    if (output is not None) + in_place != 1:
+        raise UsageError("say where the result goes: one of -o OUT, --in-place")
+    if output is None:
+        if entry.path is None:
+            raise UsageError("standard input cannot be replaced in place: use -o OUT")
+        return entry.name
+    if output != STDOUT:
+        protect([Path(output)], [entry])
+        if os.path.realpath(output) == os.path.realpath(data):
+            raise UsageError(f"{output} is the data")
+    return output
+
+
+def _warn_of_unmatched(patterns: list[str], report: InsertReport) -> None:
+    """Say on stderr which patterns matched no operator: a misspelt one would pass unnoticed."""
+    from bnfold.folding.find import unmatched
+
+    labels = [norm.operator for norm in report.norms]
+    labels += [left.operator for left in report.left_out]
+    for pattern in unmatched(patterns, labels):
+        print(f"bnfold: note: the pattern {pattern!r} matches no linear operator", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _bar(quiet: bool) -> Iterator[Callable[[int, int | None], None] | None]:
+    """A bar on a terminal that counts batches."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    columns = ("batches", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("batches", total=None)
+
+        def advance(number: int, total: int | None) -> None:
+            progress.update(task, completed=number, total=total)
+
+        yield advance
