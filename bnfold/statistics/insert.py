@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from onnx import TensorProto
+
 from bnfold.errors import UsageError
 from bnfold.onnxgraph.collection import collection_paused
 from bnfold.onnxgraph.load import load
 from bnfold.statistics.data import Batches, batches_of
+from bnfold.statistics.evaluated import observe_in_float64
 from bnfold.statistics.inputs import Feed, inputs_of
 from bnfold.statistics.inserted import WHERES, Where
 from bnfold.statistics.insertion import Insertion, InsertResult
@@ -103,7 +106,10 @@ def insert(
     moments: dict[str, Moments] = {}
     if insertion.sites:
         told = _told(feeds, progress)
-        moments = observe(document, insertion.tensors, told, threads=threads)
+        if any(site.element_type == TensorProto.DOUBLE for site in insertion.sites):
+            moments = observe_in_float64(document, insertion.tensors, told)
+        else:
+            moments = observe(document, insertion.tensors, told, threads=threads)
         if not moments:
             raise UsageError(f"{feeds.name} has no batch")
     return insertion.finished(moments, estimator=estimator, remove_bias=remove_bias)
