@@ -146,7 +146,7 @@ WRONG = {
     "a folder that is missing": ("insert m.onnx --data x.npy -o no/o.onnx", "no/o.onnx"),
     "a bias behind the activation": (
         "insert m.onnx --data x.npy -o o.onnx --remove-bias --where after-activation",
-        "leaves no bias redundant",
+        "makes no bias redundant",
     ),
 }
 

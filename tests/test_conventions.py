@@ -111,7 +111,9 @@ def test_every_reason_stands_in_the_readme() -> None:
     assert rows == {code: f"{r.meaning} | {r.remedy}" for code, r in REASONS.items()}
 
 
-@pytest.mark.parametrize("command", ["fold", "explain", "check", "verify", "bench", "calibrate"])
+@pytest.mark.parametrize(
+    "command", ["fold", "explain", "check", "verify", "bench", "calibrate", "insert"]
+)
 def test_every_command_stands_in_the_readme(command: str) -> None:
     assert f"bnfold {command}" in (ROOT / "README.md").read_text()
 
@@ -148,7 +150,9 @@ def test_no_machine_paths() -> None:
         assert not re.search(r"(^|[^\w.])/(home|root|tmp|work)/", path.read_text()), path
 
 
-@pytest.mark.parametrize("command", ["fold", "explain", "check", "verify", "bench", "calibrate"])
+@pytest.mark.parametrize(
+    "command", ["fold", "explain", "check", "verify", "bench", "calibrate", "insert"]
+)
 def test_every_option_stands_in_the_docs(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bnfold", command, "--help"],

@@ -10,15 +10,16 @@ import pytest
 from onnx import numpy_helper
 
 import bnfold
-from bnfold.statistics.identity import EPSILON
 from bnfold.onnxgraph.load import load
+from bnfold.statistics.identity import EPSILON
 from bnfold.statistics.inserted import Where
 from bnfold.statistics.insertion import Insertion
 from bnfold.statistics.moments import Moments
+from tests.support_faults import Fault, inject
 from tests.support_float64 import evaluate
-from tests.support_graphs import externalised
+from tests.support_graphs import externalised, snapshot
 from tests.support_insert import ALL_OPERATORS, CONV, RESIDUAL, left_out, model_of, with_norms
-from tests.support_models import constant, feeds_for, list_initializers_as_inputs, op_types
+from tests.support_models import Array, constant, feeds_for, list_initializers_as_inputs, op_types
 
 MODELS = {"conv": CONV, "residual": RESIDUAL, "all operators": ALL_OPERATORS}
 SIDES: tuple[Where, ...] = ("before-activation", "after-activation")
@@ -29,7 +30,7 @@ def values_of(model: onnx.ModelProto) -> dict[str, bytes]:
     return {tensor.name: tensor.SerializeToString() for tensor in model.graph.initializer}
 
 
-def scaled(first: list[np.ndarray], second: list[np.ndarray]) -> float:  # type: ignore[type-arg]
+def scaled(first: list[Array], second: list[Array]) -> float:
     """The largest difference, as a part of the largest value of its output."""
     pairs = zip(first, second, strict=True)
     return max(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in pairs)
@@ -234,3 +235,22 @@ def test_an_input_with_the_weights_of_an_old_file() -> None:
     made = with_norms(model).model
     assert op_types(made).count("Constant") == 4
     assert bnfold.fold(made).model.SerializeToString() == model.SerializeToString()
+
+
+@pytest.mark.parametrize("at", range(0, 12, 2))
+def test_a_failure_while_it_is_written_leaves_what_was_there(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model_of(CONV).SerializeToString())
+    before = snapshot(tmp_path)
+    result = with_norms(path)
+    fault = Fault(at, lambda: OSError(28, "No space left on device"))
+    with monkeypatch.context() as patched:
+        inject(patched, fault)
+        try:
+            result.save(path, form="external")
+        except bnfold.FileError:
+            assert snapshot(tmp_path) == before
+    assert fault.calls
+    assert bnfold.verify(model_of(CONV), path, runtime=False).is_same

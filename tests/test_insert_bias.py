@@ -135,7 +135,7 @@ def test_the_mean_is_that_of_the_data_without_the_bias() -> None:
         for at in range(1, 5)
     )
     for same in (scale, beta, var):
-        np.testing.assert_array_equal(*same)
+        np.testing.assert_array_equal(same[0], same[1])
     np.testing.assert_allclose(mean[1], mean[0] - constant(model, "b"), rtol=1e-6, atol=1e-6)
 
 

@@ -42,9 +42,7 @@ def over_channels(values: Array) -> tuple[Array, Array]:
 @pytest.mark.parametrize("estimator", ["paper", "population"])
 def test_what_is_normalised_has_mean_0_and_variance_1(where: Where, estimator: Any) -> None:
     model, x = model_of(ALL_OPERATORS), images(64)
-    result = bnfold.insert(
-        model, x, where=where, estimator=estimator, batch_size=64, remove_bias=False
-    )
+    result = bnfold.insert(model, x, where=where, estimator=estimator, batch_size=64)
     assert len(result.report.norms) == (4 if where == "before-activation" else 3)
     for norm in result.report.norms:
         node = next(n for n in result.model.graph.node if n.name == norm.norm)
@@ -77,7 +75,7 @@ def test_the_statistics_are_those_of_numpy() -> None:
         "population": (c.mean((0, 2, 3)), c.var((0, 2, 3), ddof=1)),
     }
     for estimator, (mean, var) in told.items():
-        result = bnfold.insert(model, x, batch_size=4, estimator=estimator)  # type: ignore[arg-type]
+        result = bnfold.insert(model, x, batch_size=4, estimator=estimator)
         names = result.model.graph.node[1].input[3:]
         np.testing.assert_allclose(constant(result.model, names[0]), mean, atol=1e-5)
         np.testing.assert_allclose(constant(result.model, names[1]), var, rtol=2.0**-8)
@@ -145,11 +143,9 @@ def test_data_of_every_kind_gives_the_same(tmp_path: Path, kind: str) -> None:
 
 
 def test_progress_is_told_batch_by_batch() -> None:
-    told: list[tuple[int, int | None]] = []
-    bnfold.insert(
-        model_of(CONV), images(10), batch_size=4, progress=lambda n, of: told.append((n, of))
-    )
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    told: list[tuple[float, str]] = []
+    bnfold.insert(model_of(CONV), images(10), batch_size=4, progress=lambda *now: told.append(now))
+    assert told == [(0, "batch 1 of 3"), (1 / 3, "batch 2 of 3"), (2 / 3, "batch 3 of 3")]
 
 
 WRONG: dict[str, tuple[Any, dict[str, Any], type[bnfold.BnfoldError], str]] = {
@@ -157,15 +153,16 @@ WRONG: dict[str, tuple[Any, dict[str, Any], type[bnfold.BnfoldError], str]] = {
         {},
         {"where": "beside"},
         bnfold.UsageError,
-        "where is 'beside': it has to be one of",
+        "where 'beside': it has to be one of",
     ),
-    "an estimator": ({}, {"estimator": "mean"}, bnfold.UsageError, "estimator is 'mean'"),
-    "one pattern": ({}, {"only": "c*"}, bnfold.UsageError, "only and skip are each a list"),
+    "an estimator": ({}, {"estimator": "mean"}, bnfold.UsageError, "estimator 'mean'"),
+    "threads": ({}, {"threads": -1}, bnfold.UsageError, "threads -1"),
+    "one pattern": ({}, {"only": "c*"}, bnfold.UsageError, "only and skip are lists"),
     "a bias behind": (
         {},
         {"where": "after-activation", "remove_bias": True},
         bnfold.UsageError,
-        "leaves no bias redundant",
+        "makes no bias redundant",
     ),
     "another shape": (images(4, 5), {}, bnfold.UsageError, "'x'"),
     "no batch": ([], {}, bnfold.UsageError, "has no batch"),

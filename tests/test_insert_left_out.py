@@ -63,7 +63,7 @@ BEFORE: dict[str, tuple[str, str, str]] = {
         "c is a Einsum",
     ),
     "a body of an If": (
-        f"g (float[N,3,6,6] x, bool k) => (float[N,4,4,4] y) <float[4,3,3,3] w> {{ y = If(k) <"
+        "g (float[N,3,6,6] x, bool k) => (float[N,4,4,4] y) <float[4,3,3,3] w> { y = If(k) <"
         "then_branch = a () => (float[N,4,4,4] c) { c = Conv(x, w) }, "
         "else_branch = o () => (float[N,4,4,4] d) { d = Conv(x, w) }> }",
         "inner-graph",
@@ -215,5 +215,6 @@ def test_a_model_without_operators_stays_as_it_is() -> None:
     model = model_of("g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }")
     result = found_in(model).finished({})
     assert result.model.SerializeToString() == model.SerializeToString()
-    assert result.report.norms == result.report.left_out == ()
+    assert not result.report.norms
+    assert not result.report.left_out
     assert isinstance(result.report, bnfold.InsertReport)

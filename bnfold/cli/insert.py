@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,23 +14,10 @@ from bnfold.cli.options import Json, Quiet, SaveReport
 
 if TYPE_CHECKING:
     from bnfold.cli.inputs import Input
+    from bnfold.onnxgraph.output import Form
     from bnfold.statistics.inserted import InsertReport
 
 STDOUT = "-"
-
-
-class Side(str, Enum):
-    """On which side of the activation norms go."""
-
-    BEFORE = "before-activation"
-    AFTER = "after-activation"
-
-
-class Estimate(str, Enum):
-    """How E and Var follow from the batches."""
-
-    PAPER = "paper"
-    POPULATION = "population"
 
 
 def insert(
@@ -50,8 +34,9 @@ def insert(
     ] = None,
     in_place: Annotated[bool, typer.Option("--in-place", help="Replace MODEL.")] = False,
     where: Annotated[
-        Side, typer.Option("--where", help="On which side of the activation norms go.")
-    ] = Side.BEFORE,
+        str,
+        typer.Option("--where", metavar="SIDE", help="before-activation or after-activation."),
+    ] = "before-activation",
     only: Annotated[
         list[str] | None,
         typer.Option("--only", metavar="GLOB", help="Only operators named like this; repeatable."),
@@ -64,8 +49,8 @@ def insert(
         bool, typer.Option("--remove-bias", help="Drop the biases that norms make redundant.")
     ] = False,
     estimator: Annotated[
-        Estimate, typer.Option("--estimator", help="How E and Var follow from the batches.")
-    ] = Estimate.PAPER,
+        str, typer.Option("--estimator", metavar="KIND", help="paper or population.")
+    ] = "paper",
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", metavar="N", min=1, help="Samples in a batch.")
     ] = None,
@@ -83,7 +68,7 @@ def insert(
     ] = False,
     threads: Annotated[
         int,
-        typer.Option("--threads", metavar="N", min=0, help="Threads within an operator; 0: all."),
+        typer.Option("--threads", metavar="N", min=0, help="Threads within an operator; 0 is all."),
     ] = 0,
     external_data: Annotated[
         bool | None,
@@ -102,6 +87,7 @@ def insert(
     """
     with guarded():
         from bnfold import api
+        from bnfold.cli.bar import bar
         from bnfold.cli.batch import finish, over_all
         from bnfold.cli.inputs import content, protect_report
         from bnfold.report.as_json import insert_json
@@ -109,18 +95,19 @@ def insert(
 
         entry = _entry(model)
         target = _target(entry, Path(data), output, in_place)
+        form: Form = {None: "keep", True: "external", False: "embed"}[external_data]  # type: ignore[assignment]
         protect_report(save_report, [entry], [target] if target != STDOUT else [], [Path(data)])
 
         def work(entry: Input) -> InsertReport:
-            with _bar(quiet) as advance:
+            with bar(quiet) as advance:
                 result = api.insert(
                     content(entry),
                     data,
-                    where=where.value,
+                    where=where,
                     only=only or (),
                     skip=skip or (),
                     remove_bias=remove_bias,
-                    estimator=estimator.value,
+                    estimator=estimator,
                     batch_size=batch_size,
                     batches=batches,
                     shuffle=shuffle,
@@ -130,11 +117,10 @@ def insert(
                     progress=advance,
                     name=entry.name,
                 )
-            form = {None: "keep", True: "external", False: "embed"}[external_data]
             if target == STDOUT:
-                result.write(sys.stdout.buffer, form=form)  # type: ignore[arg-type]
+                result.write(sys.stdout.buffer, form=form)
                 return result.report
-            result.save(target, form=form)  # type: ignore[arg-type]
+            result.save(target, form=form)
             for path in result.stale:
                 print(f"bnfold: note: {target} no longer reads {path}", file=sys.stderr)
             return result.report
@@ -200,22 +186,3 @@ def _warn_of_unmatched(patterns: list[str], report: InsertReport) -> None:
     labels += [left.operator for left in report.left_out]
     for pattern in unmatched(patterns, labels):
         print(f"bnfold: note: the pattern {pattern!r} matches no linear operator", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _bar(quiet: bool) -> Iterator[Callable[[int, int | None], None] | None]:
-    """A bar on a terminal that counts batches."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    columns = ("batches", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("batches", total=None)
-
-        def advance(number: int, total: int | None) -> None:
-            progress.update(task, completed=number, total=total)
-
-        yield advance

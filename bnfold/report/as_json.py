@@ -27,7 +27,8 @@ def document(
     """The object that every command prints.
 
     Args:
-        command: ``fold``, ``explain``, ``check``, ``verify``, ``bench``, ``calibrate`` or ``insert``.
+        command: ``fold``, ``explain``, ``check``, ``verify``, ``bench``, ``calibrate``,
+            ``insert``.
         models: one entry for each model that was read.
         errors: model -> message, for those that could not be.
     """

@@ -5,36 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
-
-from onnx import TensorProto
+from typing import TYPE_CHECKING, Any
 
 from bnfold.errors import UsageError
-from bnfold.onnxgraph.collection import collection_paused
-from bnfold.onnxgraph.load import load
-from bnfold.statistics.data import Batches, batches_of
-from bnfold.statistics.evaluated import observe_in_float64
-from bnfold.statistics.inputs import Feed, inputs_of
-from bnfold.statistics.inserted import WHERES, Where
-from bnfold.statistics.insertion import Insertion, InsertResult
-from bnfold.statistics.moments import ESTIMATORS, Estimator, Moments
-from bnfold.statistics.observe import observe
+from bnfold.onnxgraph.load import Document, load
 
-Progress = Callable[[int, int | None], None]
-"""Takes how many batches were read, and how many there are, or None where nobody knows."""
+if TYPE_CHECKING:
+    from bnfold.statistics.data import Batches
+    from bnfold.statistics.inputs import Feed
+    from bnfold.statistics.insertion import Insertion, InsertResult
+    from bnfold.statistics.moments import Moments
 
-_LISTED: Final = "a list of patterns, not one string"
+Progress = Callable[[float, str], None]
+"""Takes the part that is done, from 0 to 1, and what goes on, in words."""
 
 
 def insert(
     model: Any,
     data: Any,
     *,
-    where: Where = "before-activation",
+    where: str = "before-activation",
     only: Iterable[str] = (),
     skip: Iterable[str] = (),
     remove_bias: bool = False,
-    estimator: Estimator = "paper",
+    estimator: str = "paper",
     batch_size: int | None = None,
     batches: int | None = None,
     shuffle: bool = False,
@@ -66,7 +60,7 @@ def insert(
         shuffle, seed: take the samples in a random order, one for each seed.
         drop_last: leave out a last batch that is smaller.
         threads: of onnxruntime, within an operator; 0 for its own choice.
-        progress: is called after each batch with the number of batches read, and of all.
+        progress: is called with the part that is done, from 0 to 1, and with what goes on.
         name: what the report calls the model; its path by default.
         base_dir: the folder of external data; that of the path by default.
 
@@ -82,14 +76,26 @@ def insert(
 
     Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), Algorithm 2, steps 1 to 5, and section 3.
     """
+    # This is part of what every command imports, and only it needs these.
+    from bnfold.onnxgraph.collection import collection_paused
+    from bnfold.statistics.data import batches_of
+    from bnfold.statistics.inputs import inputs_of
+    from bnfold.statistics.inserted import WHERES
+    from bnfold.statistics.insertion import Insertion
+    from bnfold.statistics.moments import ESTIMATORS
+
     if isinstance(only, str) or isinstance(skip, str):
-        raise UsageError(f"only and skip are each {_LISTED}")
-    _require_one_of("where", where, WHERES)
-    _require_one_of("estimator", estimator, ESTIMATORS)
+        raise UsageError("only and skip are lists of patterns, not one string")
+    if where not in WHERES:
+        raise UsageError(f"where {where!r}: it has to be one of {', '.join(WHERES)}")
+    if estimator not in ESTIMATORS:
+        raise UsageError(f"estimator {estimator!r}: it has to be one of {', '.join(ESTIMATORS)}")
+    if threads < 0:
+        raise UsageError(f"threads {threads}: it has to be at least 0")
     if remove_bias and where != "before-activation":
         raise UsageError(
-            "a norm behind the activation leaves no bias redundant: remove_bias is for "
-            "where='before-activation' alone"
+            "a norm behind the activation makes no bias redundant: remove_bias is for norms "
+            "before-activation"
         )
     document = load(model, name=name, folder=Path(base_dir) if base_dir is not None else None)
     with collection_paused():
@@ -103,26 +109,41 @@ def insert(
         seed=seed,
         drop_last=drop_last,
     )
-    moments: dict[str, Moments] = {}
-    if insertion.sites:
-        told = _told(feeds, progress)
-        if any(site.element_type == TensorProto.DOUBLE for site in insertion.sites):
-            moments = observe_in_float64(document, insertion.tensors, told)
-        else:
-            moments = observe(document, insertion.tensors, told, threads=threads)
-        if not moments:
-            raise UsageError(f"{feeds.name} has no batch")
+    moments = _observed(document, insertion, feeds, threads, progress) if insertion.sites else {}
     return insertion.finished(moments, estimator=estimator, remove_bias=remove_bias)
 
 
+def _observed(
+    document: Document,
+    insertion: Insertion,
+    feeds: Batches,
+    threads: int,
+    progress: Progress | None,
+) -> dict[str, Moments]:
+    """The moments of the tensors that are going to be normalised.
+
+    Raises:
+        UsageError: there is no batch.
+    """
+    from onnx import TensorProto
+
+    from bnfold.statistics.evaluated import observe_in_float64
+    from bnfold.statistics.observe import observe
+
+    told = _told(feeds, progress)
+    if any(site.element_type == TensorProto.DOUBLE for site in insertion.sites):
+        moments = observe_in_float64(document, insertion.tensors, told)
+    else:
+        moments = observe(document, insertion.tensors, told, threads=threads)
+    if not moments:
+        raise UsageError(f"{feeds.name} has no batch")
+    return moments
+
+
 def _told(feeds: Batches, progress: Progress | None) -> Iterator[Feed]:
+    """The batches, each of which is told when it is asked for."""
     for number, feed in enumerate(feeds, start=1):
         if progress is not None:
-            progress(number, feeds.total)
+            of = f" of {feeds.total}" if feeds.total is not None else ""
+            progress((number - 1) / (feeds.total or number), f"batch {number}{of}")
         yield feed
-
-
-def _require_one_of(option: str, value: str, known: Iterable[str]) -> None:
-    words = tuple(known)
-    if value not in words:
-        raise UsageError(f"{option} is {value!r}: it has to be one of {', '.join(words)}")
