@@ -51,6 +51,12 @@ BEFORE: dict[str, tuple[str, str, str]] = {
         "channel-axis",
         "the channels of c are on axis 0 of 2",
     ),
+    "one value of each channel": (
+        "g (float[1,3,6,6] x) => (float[1,4,1,1] c) <float[4,3,1,1] w> "
+        "{ p = GlobalAveragePool(x)  c = Conv(p, w) }",
+        "single-value",
+        "c is [1, 4, 1, 1]: one value for each channel",
+    ),
     "two tensors that are computed": (
         "g (float[N,3] x, float[3,4] z) => (float[N,4] c) { c = MatMul(x, z) }",
         "unreadable",

@@ -17,6 +17,7 @@ LEFT_OUT: Final[dict[str, str]] = {
     "other-operator": "Norms are inserted behind Conv, ConvTranspose, Gemm and MatMul only.",
     "inner-graph": "The operator is in the body of an If, Loop or Scan.",
     "function-body": "The operator is in the body of a model-local function.",
+    "single-value": "The model's sizes leave one value for each channel, which has no variance.",
     "unsupported-dtype": "BatchNormalization is not defined for the data type at this opset.",
     "beyond-dtype": "A parameter of the norm would not be finite in the dtype of the model.",
     "unreadable": "The operator cannot be read: its weight is no constant, or it is malformed.",

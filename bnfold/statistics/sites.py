@@ -160,6 +160,10 @@ class _Finder:
             if activated is None:
                 return "no-activation", f"no activation alone reads {made.name}"
             made = activated
+        shape = self._context.types.shape(made)
+        if shape is not None and {*shape[:1], *shape[2:]} == {1}:
+            sizes = ", ".join(map(str, shape))
+            return "single-value", f"{made.name} is [{sizes}]: one value for each channel"
         found = self._element_type(linear, made)
         if isinstance(found, str):
             return "unsupported-dtype", found
