@@ -138,6 +138,13 @@ def test_a_run_goes_on_in_the_file_it_comes_from(folder: Path) -> None:
     assert "2 norms estimated from 7 batches" in done.stdout
 
 
+def test_a_run_that_has_settled_says_so(folder: Path) -> None:
+    done = run("m.onnx", "--data", "d.npz", "-o", "o.onnx", "--batch-size", 4, "--tolerance", 1)
+    text = " ".join(done.stdout.split())
+    assert "2 norms estimated from 4 batches" in text
+    assert "standard deviations, the third below the tolerance" in text
+
+
 def test_streams(folder: Path) -> None:
     done = run("-", "--data", "d.npz", "-o", "-", stdin=(folder / "m.onnx").read_bytes())
     assert done.exit_code == 0, done.stderr

@@ -23,9 +23,10 @@ def calibrate_text(report: CalibrateReport, written: str | None = None) -> str:
     lines += fact("data", _data(report))
     lines += fact("estimator", f"{report.estimator}, mode {report.mode}")
     if report.last_move is not None:
-        settled = ", below the tolerance: stopped" if report.is_settled else ""
         words = f"the last batch moved the estimates by {report.last_move:.2g} standard deviations"
-        lines += fact("settled", words + settled)
+        if report.is_settled:
+            words += ", the third below the tolerance"
+        lines += fact("last move", words)
     lines += ["", *_norms(report.norms)]
     lines += wrapped(
         "drift: on the channel that moved most, in standard deviations of the new statistics; "
