@@ -88,8 +88,9 @@ def bench(
         from bnfold.cli.inputs import content, protect_reports
         from bnfold.report.as_json import bench_json
         from bnfold.report.bench_markdown import bench_markdown
-        from bnfold.report.bench_plot import bench_plot, require_plot
+        from bnfold.report.bench_plot import bench_plot
         from bnfold.report.bench_text import bench_text
+        from bnfold.report.picture import require_plot
 
         _require_no_contradiction(json, markdown, feeds, batch)
         if plot is not None:

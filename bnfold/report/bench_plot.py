@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
-import warnings
 from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bnfold.errors import UsageError
 from bnfold.measuring.outcome import BenchReport, Cell, Level
 from bnfold.report.bench_words import LEVEL_NAMES, by_level, folded_by_runtime, removed, summary
 from bnfold.report.lines import count
+from bnfold.report.picture import BAND, BLUE, GREY, GRID, INK, PALE, VERMILLION, drawn
 from bnfold.report.quantities import Verdict, duration, multiple, verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-ENDINGS: Final = (".svg", ".png")
 
 # Sizes in inches, from the left and from the top.
 _WIDTH, _EDGE = 9.0, 0.3
@@ -29,36 +23,19 @@ _LEVELS, _BATCHES, _RIGHT = 1.95, 0.75, 2.75
 _ROW, _GAP = 0.27, 0.17
 _TITLE, _LINE, _SMALL_LINE = 0.34, 0.21, 0.165
 _HEAD, _AXIS = 0.55, 0.62
-_DPI = 200
 
 _LEAST = (0.9, 1.15)
 """Ratios that the axis always has, so that noise does not fill it."""
 _LONGEST = 64
 """Letters of a title."""
 
-_INK, _PALE, _GRID, _BAND = "#222222", "#666666", "#e3e3e3", "#f6f6f6"
-# Colours of Okabe and Ito, which differ for colour-blind eyes, too; so do the markers.
+# The markers differ as well as the colours.
 _LOOKS: Final[dict[Verdict, tuple[str, str]]] = {
-    "faster": ("#0072B2", ">"),
-    "slower": ("#D55E00", "<"),
-    "same": ("#5f5f5f", "o"),
-    "unclear": ("#5f5f5f", "d"),
+    "faster": (BLUE, ">"),
+    "slower": (VERMILLION, "<"),
+    "same": (GREY, "o"),
+    "unclear": (GREY, "d"),
 }
-
-
-def require_plot(path: Path) -> None:
-    """Refuse a picture that could not be drawn; better said before the work than after it.
-
-    Raises:
-        UsageError: the name ends otherwise than in ``.svg`` or ``.png``, or there is no
-            matplotlib.
-    """
-    if path.suffix.lower() not in ENDINGS:
-        raise UsageError(f"--plot {path}: the name has to end in .svg or .png")
-    try:
-        import_module("matplotlib.figure")
-    except ImportError as error:
-        raise UsageError("--plot needs matplotlib: pip install 'bnfold[plot]'") from error
 
 
 def bench_plot(report: BenchReport, ending: str) -> bytes:
@@ -68,18 +45,7 @@ def bench_plot(report: BenchReport, ending: str) -> bytes:
         report: with one cell at least.
         ending: ``.svg`` or ``.png``.
     """
-    import matplotlib
-
-    drawn = io.BytesIO()
-    metadata: dict[str, Any] = {"Title": _title(report)}
-    metadata |= {"Date": None} if ending == ".svg" else {}
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a letter that the font lacks is drawn as a box
-        matplotlib.rcdefaults()
-        matplotlib.rc("font", family="DejaVu Sans")
-        matplotlib.rc("svg", fonttype="path", hashsalt="bnfold")
-        _figure(report).savefig(drawn, format=ending[1:], dpi=_DPI, metadata=metadata)
-    return drawn.getvalue()
+    return drawn(lambda: _figure(report), ending, _title(report))
 
 
 @dataclass(frozen=True)
@@ -138,12 +104,12 @@ def _figure(report: BenchReport) -> Figure:
             _EDGE / _WIDTH, 1 - at / height, text, va="top", ha="left", parse_math=False, **look
         )
 
-    write(_EDGE, _title(report), size=13, weight="bold", color=_INK)
+    write(_EDGE, _title(report), size=13, weight="bold", color=INK)
     for number, line in enumerate(said):
-        write(_EDGE + _TITLE + number * _LINE, line, size=10, color=_INK)
+        write(_EDGE + _TITLE + number * _LINE, line, size=10, color=INK)
     for number, line in enumerate(caption):
         at = above + rows + _AXIS + number * _SMALL_LINE
-        write(at, line, size=7.5, color=_PALE)
+        write(at, line, size=7.5, color=PALE)
 
     left, bottom = page.left / _WIDTH, 1 - (above + rows) / height
     axes = figure.add_axes((left, bottom, page.width / _WIDTH, rows / height))
@@ -161,22 +127,22 @@ def _rows(axes: Axes, page: _Page, report: BenchReport, levels: dict[Level, list
     for level, cells in levels.items():
         bottom = top + len(cells) * _ROW
         middle = (top + bottom) / 2
-        axes.axhspan(top, bottom, color=_BAND, lw=0, zorder=0)
-        page.write(axes, _EDGE, middle, LEVEL_NAMES[level], size=8.5, color=_INK)
+        axes.axhspan(top, bottom, color=BAND, lw=0, zorder=0)
+        page.write(axes, _EDGE, middle, LEVEL_NAMES[level], size=8.5, color=INK)
         for number, cell in enumerate(cells):
             y = top + (number + 0.5) * _ROW
             _row(axes, cell, y)
             if page.has_batches:
                 batch = f"batch {cell.batch}"
-                page.write(axes, page.left - 0.1, y, batch, size=8, color=_PALE, ha="right")
+                page.write(axes, page.left - 0.1, y, batch, size=8, color=PALE, ha="right")
             times = " \N{RIGHTWARDS ARROW} ".join(
                 duration(spread.median) for spread in (cell.original, cell.folded)
             )
-            page.write(axes, _WIDTH - _RIGHT + 0.15, y, times, size=8, color=_INK)
+            page.write(axes, _WIDTH - _RIGHT + 0.15, y, times, size=8, color=INK)
         if page.has_norms:
             known = folds.get(level)
             text = "?" if known is None else f"{known:,} of {removed(report):,}"
-            page.write(axes, _WIDTH - _EDGE, middle, text, size=8, color=_INK, ha="right")
+            page.write(axes, _WIDTH - _EDGE, middle, text, size=8, color=INK, ha="right")
         top = bottom + _GAP
 
 
@@ -197,7 +163,7 @@ def _row(axes: Axes, cell: Cell, y: float) -> None:
         size=8.5,
         color=color,
         weight="bold" if verdict(cell.ratio) in ("faster", "slower") else "normal",
-        bbox={"facecolor": _BAND, "edgecolor": "none", "pad": 0.8},
+        bbox={"facecolor": BAND, "edgecolor": "none", "pad": 0.8},
         zorder=3,
     )
 
@@ -213,16 +179,16 @@ def _scale(axes: Axes, report: BenchReport) -> None:
     axes.set_xlim(low, high)
     axes.minorticks_off()
     ticks = _ticks(low, high)
-    axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks], size=8.5, color=_INK)
+    axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks], size=8.5, color=INK)
     axes.set_yticks([])
-    axes.tick_params(axis="x", length=3, color=_PALE)
-    axes.grid(axis="x", color=_GRID, lw=0.8, zorder=1)
+    axes.tick_params(axis="x", length=3, color=PALE)
+    axes.grid(axis="x", color=GRID, lw=0.8, zorder=1)
     axes.set_axisbelow(True)
-    axes.axvline(1.0, color=_INK, lw=1.2, zorder=2)
+    axes.axvline(1.0, color=INK, lw=1.2, zorder=2)
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_PALE)
-    axes.set_xlabel("time of the original / time of the folded model", size=8.5, color=_PALE)
+    axes.spines["bottom"].set_color(PALE)
+    axes.set_xlabel("time of the original / time of the folded model", size=8.5, color=PALE)
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -243,7 +209,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _heads(axes: Axes, page: _Page) -> None:
     """What stands above the panel and the columns of text beside it."""
-    look = {"size": 7.5, "color": _PALE, "va": "bottom"}
+    look = {"size": 7.5, "color": PALE, "va": "bottom"}
     page.write(axes, _WIDTH - _RIGHT + 0.15, -0.09, "one run, median:\noriginal, folded", **look)
     if page.has_norms:
         text = "norms that\nonnxruntime folds"
@@ -260,7 +226,7 @@ def _heads(axes: Axes, page: _Page) -> None:
             ha=side,
             va="bottom",
             size=7.5,
-            color=_PALE,
+            color=PALE,
             annotation_clip=False,
         )
 
