@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,8 @@ from bnfold.cli.guard import guarded
 from bnfold.cli.options import Json, Only, Quiet, SaveReport, Skip
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from bnfold.cli.inputs import Input
     from bnfold.onnxgraph.output import Form
     from bnfold.statistics.outcome import CalibrateReport
@@ -77,6 +81,12 @@ def calibrate(
         int,
         typer.Option("--threads", metavar="N", min=0, help="Threads within an operator; 0 is all."),
     ] = 0,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            "--dask", metavar="ADDRESS", help="Run the batches on a dask.distributed cluster."
+        ),
+    ] = None,
     external_data: Annotated[
         bool | None,
         typer.Option(
@@ -85,6 +95,10 @@ def calibrate(
         ),
     ] = None,
     json: Json = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw how far they moved: .svg or .png."),
+    ] = None,
     quiet: Quiet = False,
     save_report: SaveReport = None,
 ) -> None:
@@ -98,14 +112,18 @@ def calibrate(
         from bnfold.cli.batch import finish, over_all
         from bnfold.cli.inputs import content
         from bnfold.report.as_json import calibrate_json
+        from bnfold.report.calibrate_plot import calibrate_plot
         from bnfold.report.calibrate_text import calibrate_text
+        from bnfold.report.picture import require_plot
 
+        if plot is not None:
+            require_plot(plot)
         entry, target = _places(model, output, in_place)
-        _protect(entry, target, in_place, data, save_stats, merge_stats or [], save_report)
+        _protect(entry, target, in_place, data, save_stats, merge_stats or [], save_report, plot)
         form: Form = {None: "keep", True: "external", False: "embed"}[external_data]  # type: ignore[assignment]
 
         def estimate(entry: Input) -> CalibrateReport:
-            with bar(quiet) as advance:
+            with workers(dask) as (executor, in_flight), bar(quiet) as advance:
                 result = api.calibrate(
                     content(entry),
                     data,
@@ -122,6 +140,8 @@ def calibrate(
                     merge_stats=merge_stats or (),
                     save_stats=save_stats,
                     threads=threads,
+                    executor=executor,
+                    in_flight=in_flight,
                     progress=advance,
                     name=entry.name,
                 )
@@ -137,6 +157,9 @@ def calibrate(
         written = "<stdout>" if target == STDOUT else target
         for report in reports:
             _warn_of_unmatched([*(only or ()), *(skip or ())], report)
+        drawn = {}
+        if plot is not None and reports:
+            drawn[plot] = calibrate_plot(reports[0], plot.suffix.lower())
         finish(
             "calibrate",
             [calibrate_json(report, written) for report in reports],
@@ -145,11 +168,24 @@ def calibrate(
             as_json=json,
             quiet=quiet,
             save_report=save_report,
+            files=drawn,
             to_stderr=target == STDOUT,
         )
 
 
 STDOUT = "-"
+
+
+@contextlib.contextmanager
+def workers(address: str | None) -> Iterator[tuple[Executor | None, int | None]]:
+    """The workers of a cluster, and how many batches they get at a time; none without one."""
+    if address is None:
+        yield None, None
+        return
+    from bnfold.statistics.cluster import connected
+
+    with connected(address) as found:
+        yield found
 
 
 def _places(model: str, output: str | None, in_place: bool) -> tuple[Input, str]:
@@ -179,6 +215,7 @@ def _protect(
     save_stats: Path | None,
     merge_stats: list[Path],
     save_report: Path | None,
+    plot: Path | None,
 ) -> None:
     """Refuse outputs that would replace an input or each other.
 
@@ -193,17 +230,18 @@ def _protect(
     if target != STDOUT and not in_place:
         protect([Path(target)], [entry])
     files = [Path(data)] if data is not None else []
-    protect_reports({"--save-report": save_report, "--save-stats": save_stats}, [entry], files)
+    pictures = {"--plot": plot, "--save-report": save_report}
+    protect_reports({**pictures, "--save-stats": save_stats}, [entry], files)
     # Statistics may go on in the file that they come from; a report may not take its place.
     taken = {os.path.realpath(path): f"the data {path}" for path in files}
     if target != STDOUT and os.path.realpath(target) in taken:
         raise UsageError(f"{target} would replace {taken[os.path.realpath(target)]}")
     taken = {os.path.realpath(path): f"the statistics {path}" for path in merge_stats}
-    outputs = {"-o": Path(target) if target != STDOUT else None, "--save-report": save_report}
+    outputs = {"-o": Path(target) if target != STDOUT else None, **pictures}
     for option, path in outputs.items():
         if path is not None and os.path.realpath(path) in taken:
             raise UsageError(f"{option} {path} would replace {taken[os.path.realpath(path)]}")
-    for option, path in (("--save-report", save_report), ("--save-stats", save_stats)):
+    for option, path in (*pictures.items(), ("--save-stats", save_stats)):
         if path is not None and os.path.realpath(path) == os.path.realpath(target):
             raise UsageError(f"{option} and the calibrated model are both {path}")
 

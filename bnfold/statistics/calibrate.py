@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,10 @@ from bnfold.errors import UsageError
 from bnfold.onnxgraph.load import load
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from bnfold.statistics.data import Batches
+    from bnfold.statistics.estimating import Source
     from bnfold.statistics.result import CalibrateResult, StrPath
 
 
@@ -31,6 +35,8 @@ def calibrate(
     merge_stats: Iterable[StrPath] = (),
     save_stats: StrPath | None = None,
     threads: int = 0,
+    executor: Executor | None = None,
+    in_flight: int | None = None,
     progress: Callable[[float, str], None] | None = None,
     name: str | None = None,
     base_dir: StrPath | None = None,
@@ -62,7 +68,12 @@ def calibrate(
         merge_stats: files of ``save_stats``; their batches count too. Batches of the same data
             that are in them are not run again, so an interrupted run goes on.
         save_stats: a file for the statistics, which is also written where the run fails.
-        threads: within an operator; 0 for onnxruntime's own choice.
+        threads: within an operator; 0 for onnxruntime's own choice, with an executor for 1.
+        executor: runs the batches: any ``concurrent.futures.Executor``, of threads, of processes,
+            or of machines that have bnfold, such as dask's ``Client.get_executor()``. The numbers
+            are the same, since the batches are merged in their order.
+        in_flight: how many batches the executor has at a time, and so how many are in memory;
+            by default two for each worker of a pool, or for each core of this machine.
         progress: is called with the part that is done, from 0 to 1, and with what goes on.
         name: what the report calls the model; its path by default.
         base_dir: the folder of external data; that of the path by default.
@@ -75,6 +86,7 @@ def calibrate(
         ModelError: the model is damaged, has no BatchNormalization, or onnxruntime cannot run it;
             a batch has one value for each channel, or a statistic is not finite.
         UsageError: data or options do not fit the model, or there is no onnxruntime.
+        BnfoldError: the executor lost a batch, which the message names.
 
     Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), Algorithm 2, steps 7 to 10.
     """
@@ -82,6 +94,7 @@ def calibrate(
     from bnfold.statistics.data import batches_of
     from bnfold.statistics.estimating import estimated
     from bnfold.statistics.inputs import inputs_of
+    from bnfold.statistics.observe import moments_of
     from bnfold.statistics.options import read_options
 
     if isinstance(merge_stats, (str, Path)):
@@ -97,6 +110,7 @@ def calibrate(
         threads=threads,
         progress=progress,
     )
+    source = moments_of if executor is None else _source(executor, in_flight)
     document = load(model, name=name, folder=Path(base_dir) if base_dir is not None else None)
 
     def read_data() -> Batches:
@@ -110,4 +124,14 @@ def calibrate(
             drop_last=drop_last,
         )
 
-    return estimated(document, read_data if data is not None else None, options)
+    return estimated(document, read_data if data is not None else None, options, source)
+
+
+def _source(executor: Executor, in_flight: int | None) -> Source:
+    from bnfold.statistics.dispatch import require_executor
+    from bnfold.statistics.worker import moments_on
+
+    require_executor(executor)
+    if in_flight is not None and in_flight < 1:
+        raise UsageError(f"in_flight {in_flight}: it has to be at least 1")
+    return partial(moments_on, executor, in_flight=in_flight)

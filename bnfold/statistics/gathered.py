@@ -51,15 +51,18 @@ class Gathered:
         Args:
             key: of the data that it is from.
         """
+        both = dict(self.moments)
         for name, moments in found.items():
-            before = self.moments.get(name)
-            self.moments[name] = moments if before is None else merged(before, moments)
-        self.seen[key] = self.seen.get(key, 0) + 1
+            before = both.get(name)
+            both[name] = moments if before is None else merged(before, moments)
+        seen = {**self.seen, key: self.seen.get(key, 0) + 1}
+        # At once: a signal between the two would leave a batch that counts twice after a resume.
+        self.moments, self.seen = both, seen
 
     def finish(self, tensors: Iterable[str]) -> None:
         """Some tensors are done; what comes next begins with the first batch."""
-        self.done |= set(tensors)
-        self.seen = {}
+        done: set[str] = self.done | set(tensors)
+        self.done, self.seen = done, {}
 
     @property
     def batches(self) -> int:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from multiprocessing.util import Finalize
@@ -39,7 +39,7 @@ class Task:
         key: of the model.
         number: of the batch, for messages.
         feed: input -> values.
-        threads: within an operator; 0 for onnxruntime's own choice.
+        threads: within an operator.
         model: of ``as_bytes``, only for a process that has asked for it.
     """
 
@@ -55,10 +55,10 @@ def moments_on(
     program: Document,
     feeds: Iterable[Feed],
     *,
-    threads: int = 1,
+    threads: int = 0,
     first: int = 1,
     in_flight: int | None = None,
-) -> Iterator[dict[str, Moments]]:
+) -> Generator[dict[str, Moments], None, None]:
     """The moments of each batch, in order, computed by the workers of an executor.
 
     They are those that ``moments_of`` computes. The model goes to each process once.
@@ -67,7 +67,7 @@ def moments_on(
         executor: of threads, processes or machines that have bnfold and onnxruntime.
         program: of ``observing``, or of ``training_form``.
         feeds: the batches; only those in flight are in memory.
-        threads: within an operator; 0 for onnxruntime's own choice.
+        threads: within an operator; 0 for 1, since there are as many batches as workers.
         first: the number of the first batch, for messages.
         in_flight: how many batches are; by default two for each worker.
 
@@ -76,7 +76,7 @@ def moments_on(
     """
     model = as_bytes(program)
     key = hashlib.sha256(model).hexdigest()
-    tasks = (Task(key, number, feed, threads) for number, feed in enumerate(feeds, first))
+    tasks = (Task(key, number, feed, threads or 1) for number, feed in enumerate(feeds, first))
     try:
         yield from in_order(
             executor,
