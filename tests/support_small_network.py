@@ -22,7 +22,7 @@ g (float[N, 3, H, W] x) => (float[N, 6, I, J] y) {
   e = BatchNormalization(d, g2, b2, m2, v2)
   y = Relu(e)
 }"""
-_SHAPES = {"w": (8, 3, 3, 3), "u": (6, 8, 3, 3)}
+_SHAPES: dict[str, tuple[int, ...]] = {"w": (8, 3, 3, 3), "u": (6, 8, 3, 3)}
 STATISTICS = ("m1", "v1", "m2", "v2")
 
 

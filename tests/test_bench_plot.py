@@ -5,23 +5,21 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import replace
-from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
 
 from bnfold.measuring.outcome import LEVELS, BenchReport, Ratio
 from bnfold.report.bench_plot import _figure, _ticks, bench_plot
 from bnfold.report.bench_words import LEVEL_NAMES
 from bnfold.report.quantities import multiple
 from tests.support_bench_reports import LONG, REPORTS, SETTING, USUAL, cell, start
+from tests.support_pictures import assert_nothing_is_cut_off_or_lies_on_another_text, texts
 
 MANY = replace(
     USUAL,
@@ -41,11 +39,6 @@ MANY = replace(
     ),
 )
 DRAWN = {name: report for name, report in REPORTS.items() if report.cells} | {"many": MANY}
-
-
-def texts(figure: Figure) -> list[Text]:
-    found = figure.findobj(Text)
-    return [text for text in found if isinstance(text, Text) and text.get_text()]
 
 
 def markers(figure: Figure) -> list[Line2D]:
@@ -81,24 +74,7 @@ def test_png_is_a_picture(case: str) -> None:
 @pytest.mark.filterwarnings("ignore:Glyph")
 @pytest.mark.parametrize("case", DRAWN)
 def test_nothing_is_cut_off_or_lies_on_another_text(case: str) -> None:
-    figure = _figure(DRAWN[case])
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    boxes = [
-        (text.get_text(), text.get_window_extent(canvas.get_renderer()))
-        for text in texts(figure)
-        if text.get_visible()
-    ]
-    for text, box in boxes:
-        assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1, text
-        assert figure.bbox.y0 <= box.y0 <= box.y1 <= figure.bbox.y1, text
-    for number, (text, box) in enumerate(boxes):
-        for other, beside in boxes[number + 1 :]:
-            shared = (
-                min(box.x1, beside.x1) - max(box.x0, beside.x0),
-                min(box.y1, beside.y1) - max(box.y0, beside.y0),
-            )
-            assert min(shared) < 2, (text, other)
+    assert_nothing_is_cut_off_or_lies_on_another_text(_figure(DRAWN[case]))
 
 
 @pytest.mark.parametrize("case", DRAWN)

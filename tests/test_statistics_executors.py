@@ -19,14 +19,18 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
+import bnfold
+from bnfold.cli.app import app
 from bnfold.errors import ModelError, UsageError
 from bnfold.onnxgraph.load import Document, load
+from bnfold.report.calibrate_plot import calibrate_plot
 from bnfold.statistics import worker
 from bnfold.statistics.cluster import connected
 from bnfold.statistics.inputs import Feed
 from bnfold.statistics.moments import Moments
 from bnfold.statistics.observe import as_bytes, moments_of, observing
 from bnfold.statistics.worker import Task, moments_on, run_task
+from tests.support_calibrate import network, samples
 
 distributed: Any = import_module("distributed")  # it has types for a part of itself
 
@@ -147,6 +151,58 @@ def test_the_batches_of_a_killed_worker_are_done_again(
         found = list(moments_on(executor, program, killing(), in_flight=in_flight))
         assert process not in client.run(os.getpid).values()
     assert_equal(found, expected)
+
+
+@pytest.mark.parametrize("mode", ["batch", "sequential"])
+def test_calibrate_gives_the_same_model_with_any_executor(mode: str) -> None:
+    data = samples(22)
+    options: dict[str, Any] = {"batch_size": 4, "mode": mode}
+    expected = bnfold.calibrate(network(), data, threads=1, **options)
+    with ThreadPoolExecutor(2) as pool:
+        found = bnfold.calibrate(network(), data, executor=pool, in_flight=3, **options)
+    assert found.model == expected.model
+    assert found.report == expected.report
+    assert found.report.batches == 6
+
+
+def test_calibrate_stops_at_the_same_batch_with_any_executor() -> None:
+    options: dict[str, Any] = {"batch_size": 2, "tolerance": 0.5}
+    expected = bnfold.calibrate(network(), samples(), **options)
+    with ThreadPoolExecutor(3) as pool:
+        found = bnfold.calibrate(network(), samples(), executor=pool, **options)
+    assert found.report == expected.report
+    assert found.report.is_settled
+    assert found.report.batches < 24
+    assert worker._models == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"executor": "tcp://host:8786"}, "executor is of type str"),
+        ({"executor": ThreadPoolExecutor(1), "in_flight": 0}, "in_flight 0: it has to be"),
+    ],
+)
+def test_what_cannot_run_batches_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        bnfold.calibrate(network(), samples(), **options)
+
+
+def test_the_command_runs_on_a_cluster(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    onnx.save(network(), "net.onnx")
+    np.save("x.npy", samples())
+    expected = bnfold.calibrate("net.onnx", "x.npy", batch_size=4, threads=1)
+    command = ["calibrate", "net.onnx", "--data", "x.npy", "--batch-size", "4", "-o", "out.onnx"]
+    command += ["--dask", cluster.scheduler_address, "--plot", "drift.svg"]
+    with pytest.raises(SystemExit) as ended:
+        app(command)
+    assert not ended.value.code
+    assert capsys.readouterr().err == ""
+    assert onnx.load("out.onnx") == expected.model
+    assert Path("drift.svg").read_bytes() == calibrate_plot(expected.report, ".svg")
 
 
 def test_a_bad_batch_is_named_wherever_it_runs(program: Document) -> None:

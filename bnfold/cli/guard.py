@@ -34,8 +34,9 @@ def guarded() -> Iterator[None]:
             sys.stdout.flush()  # here, where it may fail
     except BnfoldError as error:
         _leave(f"bnfold: {error}", error.exit_status)
-    except KeyboardInterrupt:
-        _leave("bnfold: interrupted, nothing was left half written", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        left = f"; {error}" if error.args else ", nothing was left half written"
+        _leave(f"bnfold: interrupted{left}", INTERRUPTED)
     except BrokenPipeError:  # whoever read the report has gone
         _discard_output()
         sys.exit(COULD_NOT)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from bnfold.statistics.data import Batches
-    from bnfold.statistics.estimating import Source
+    from bnfold.statistics.passes import Source
     from bnfold.statistics.result import CalibrateResult, StrPath
 
 
