@@ -18,7 +18,7 @@ import pytest
 
 import bnfold
 from bnfold.errors import INTERRUPTED
-from tests.support_calibrate import Array, network, samples, statistics
+from tests.support_small_network import Array, network, samples, statistics
 
 BATCH_SIZE, BATCHES = 4, 12
 # Gives all batches, and stops at one of them, in one pass, until it is ended.

@@ -30,7 +30,7 @@ from bnfold.statistics.inputs import Feed
 from bnfold.statistics.moments import Moments
 from bnfold.statistics.observe import as_bytes, moments_of, observing
 from bnfold.statistics.worker import Task, moments_on, run_task
-from tests.support_calibrate import network, samples
+from tests.support_small_network import network, samples
 
 distributed: Any = import_module("distributed")  # it has types for a part of itself
 
