@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from importlib import import_module
@@ -44,12 +45,28 @@ def connected(address: str) -> Iterator[tuple[Executor, int]]:
         raise UsageError(f"--dask {address}: no scheduler answers: {text}") from error
     # A model of more than 10 MB goes to each worker once, which is no cause for a warning.
     quiet = {"distributed.admin.large-graph-warning-threshold": "1TB"}
-    with config.set(quiet), distributed.Client(where, set_as_default=False) as client:
+    with (
+        config.set(quiet),
+        _silenced("distributed.client"),
+        distributed.Client(where, set_as_default=False) as client,
+    ):
         try:
             client.wait_for_workers(1, timeout=_PATIENCE)
         except TimeoutError as error:
             raise UsageError(f"--dask {address}: the scheduler has no workers") from error
         yield client.get_executor(pure=False), 2 * sum(client.nthreads().values())
+
+
+@contextlib.contextmanager
+def _silenced(name: str) -> Iterator[None]:
+    """Let a logger say nothing: where the scheduler is gone, the error that is raised says so."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 async def _greet(distributed: Any, address: str) -> None:
