@@ -34,11 +34,11 @@ def test_random_graphs_stay_the_same_function(first: int) -> None:
     for seed in range(first, first + 50):
         graph = drawn(seed)
         for where, remove_bias in RUNS:
-            try:
-                result = with_norms(graph.model, where, remove_bias=remove_bias, seed=seed)
-            except bnfold.ModelError as error:
-                assert "norms are inserted from opset 7 on" in str(error)
-                break
+            if graph.model.opset_import[0].version < 7:
+                with pytest.raises(bnfold.ModelError, match="inserted from opset 7 on"):
+                    with_norms(graph.model, where)
+                continue
+            result = with_norms(graph.model, where, remove_bias=remove_bias, seed=seed)
             norms += len(result.report.norms)
             made, told = result.model, f"seed {seed}, {where}, {remove_bias}"
             assert is_valid(made) or not is_valid(graph.model), told

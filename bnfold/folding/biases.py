@@ -58,8 +58,11 @@ class Biases:
                 self._users[bias_key(linear, layer)].append(node)
 
     def store(self, linear: Linear, layer: Layer) -> None:
-        """Write the bias of one layer."""
+        """Write the bias of one layer, if anything changes it."""
         node = linear.node
+        if _is_as_stored(linear, layer):
+            self.flushed[node] = 0
+            return
         proto = self._proto(node)
         if isinstance(linear.bias, Dequantised):
             _set_beta_to_one(proto)
@@ -167,6 +170,15 @@ def align_second(add: onnx.NodeProto, opset: int) -> bool:
     del add.attribute[:]
     _set_integer(add, "broadcast", 1)
     return True
+
+
+def _is_as_stored(linear: Linear, layer: Layer) -> bool:
+    """Whether the bias input holds one value for each channel and nothing changes them."""
+    if linear.shift != "input" or linear.bias is None or linear.node.real("beta", 1.0) != 1.0:
+        return False
+    shape, channels = linear.bias.shape, layer.channels
+    is_vector = shape[-1:] == (channels,) and int(np.prod(shape)) == channels
+    return is_vector and np.array_equal(layer.bias, linear.layer.bias)
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
