@@ -144,6 +144,10 @@ WRONG = {
     "NaN in the middle": ("insert m.onnx --data nan.npy -o o.onnx --batch-size 2", "batch 2"),
     "NaN in place": ("insert m.onnx --data nan.npy --in-place --batch-size 2", "batch 2"),
     "a folder that is missing": ("insert m.onnx --data x.npy -o no/o.onnx", "no/o.onnx"),
+    "a report in a missing folder": (
+        "insert m.onnx --data nan.npy -o o.onnx --save-report no/r.json",
+        "no/r.json",
+    ),
     "a bias behind the activation": (
         "insert m.onnx --data x.npy -o o.onnx --remove-bias --where after-activation",
         "makes no bias redundant",

@@ -90,6 +90,7 @@ def insert(
         from bnfold.cli.bar import bar
         from bnfold.cli.batch import finish, over_all
         from bnfold.cli.inputs import content, protect_report
+        from bnfold.onnxgraph.save import require_target
         from bnfold.report.as_json import insert_json
         from bnfold.report.insert_text import insert_text
 
@@ -97,6 +98,9 @@ def insert(
         target = _target(entry, Path(data), output, in_place)
         form: Form = {None: "keep", True: "external", False: "embed"}[external_data]  # type: ignore[assignment]
         protect_report(save_report, [entry], [target] if target != STDOUT else [], [Path(data)])
+        for path in (target if target != STDOUT else None, save_report):
+            if path is not None:
+                require_target(Path(path))  # better said before the work than after it
 
         def work(entry: Input) -> InsertReport:
             with bar(quiet) as advance:
