@@ -173,9 +173,11 @@ def align_second(add: onnx.NodeProto, opset: int) -> bool:
 
 
 def _is_as_stored(linear: Linear, layer: Layer) -> bool:
-    """Whether the bias input holds one value for each channel and nothing changes them."""
+    """Whether a stored bias has one value for each channel and nothing changes them."""
     if linear.shift != "input" or linear.bias is None or linear.node.real("beta", 1.0) != 1.0:
         return False
+    if linear.bias.stored is None and not isinstance(linear.bias, Dequantised):
+        return False  # computed: it is stored, as those of other operators are
     shape, channels = linear.bias.shape, layer.channels
     is_vector = shape[-1:] == (channels,) and int(np.prod(shape)) == channels
     return is_vector and np.array_equal(layer.bias, linear.layer.bias)
