@@ -52,7 +52,7 @@ def connected(address: str) -> Iterator[tuple[Executor, int]]:
     ):
         try:
             client.wait_for_workers(1, timeout=_PATIENCE)
-        except TimeoutError as error:
+        except (TimeoutError, asyncio.TimeoutError) as error:
             raise UsageError(f"--dask {address}: the scheduler has no workers") from error
         yield client.get_executor(pure=False), 2 * sum(client.nthreads().values())
 
