@@ -26,17 +26,22 @@ _SHAPES: dict[str, tuple[int, ...]] = {"w": (8, 3, 3, 3), "u": (6, 8, 3, 3)}
 STATISTICS = ("m1", "v1", "m2", "v2")
 
 
-def network() -> onnx.ModelProto:
-    """Conv, BatchNormalization and Relu twice; its statistics are those of no data."""
+def network(kind: str = "float") -> onnx.ModelProto:
+    """Conv, BatchNormalization and Relu twice; its statistics are those of no data.
+
+    Args:
+        kind: the element type, ``float`` or ``double``.
+    """
     random = np.random.default_rng(11)
-    model = parser.parse_model(TEXT)
+    model = parser.parse_model(TEXT.replace("float[", f"{kind}["))
     for number, channels in ((1, 8), (2, 6)):
         _SHAPES.update({f"{letter}{number}": (channels,) for letter in "gbmv"})
     for name, shape in _SHAPES.items():
         value = random.standard_normal(shape).astype(np.float32)
         if name[0] in "gv":
             value = np.abs(value) + np.float32(0.5)
-        model.graph.initializer.append(numpy_helper.from_array(value, name))
+        stored = value.astype(np.float64) if kind == "double" else value
+        model.graph.initializer.append(numpy_helper.from_array(stored, name))
     return model
 
 

@@ -165,6 +165,14 @@ def test_calibrate_gives_the_same_model_with_any_executor(mode: str) -> None:
     assert found.report.batches == 6
 
 
+def test_what_onnxruntime_does_not_take_is_evaluated_on_workers_too() -> None:
+    model = network("double")
+    expected = bnfold.calibrate(model, samples().astype(np.float64), batch_size=8)
+    with ThreadPoolExecutor(2) as pool:
+        found = bnfold.calibrate(model, samples().astype(np.float64), batch_size=8, executor=pool)
+    assert found.model == expected.model
+
+
 def test_calibrate_stops_at_the_same_batch_with_any_executor() -> None:
     options: dict[str, Any] = {"batch_size": 2, "tolerance": 0.5}
     expected = bnfold.calibrate(network(), samples(), **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -132,8 +133,9 @@ def _named(number: int, error: BaseException) -> BnfoldError:
     """The error of one batch, which says which."""
     text = " ".join(str(error).split())
     if isinstance(error, BnfoldError):
-        has_number = text.startswith(f"batch {number}:")
-        return error if has_number else type(error)(f"batch {number}: {text}")
+        named = copy.copy(error)
+        named.args = (text if text.startswith(f"batch {number}:") else f"batch {number}: {text}",)
+        return named
     if isinstance(error, CancelledError):
         return BnfoldError(f"batch {number} was cancelled: the executor lost it or was shut down")
     if isinstance(error, BrokenExecutor):

@@ -17,13 +17,14 @@ from typing import Final
 import onnx
 
 from bnfold.checking.runtime import writing_to
-from bnfold.onnxgraph.load import Document
+from bnfold.onnxgraph.load import Document, load
 from bnfold.statistics.dispatch import batches_in_flight, in_order
+from bnfold.statistics.evaluating import evaluated_moments, has_rare_floats
 from bnfold.statistics.inputs import Feed
 from bnfold.statistics.moments import Moments
 from bnfold.statistics.observe import as_bytes
 from bnfold.statistics.program import observed_in, read_moments
-from bnfold.statistics.running import Runner
+from bnfold.statistics.running import CannotLoad, Runner
 
 IDLE: Final = 30.0
 """Seconds after which a worker without a batch gives the model up."""
@@ -118,6 +119,7 @@ class _Held:
         self._at_work = 0
         self._timer: threading.Timer | None = None
         self._is_closed = False
+        self._evaluated: Document | None = None
 
     def begin(self) -> None:
         """A batch is about to run: until it has, nothing is cleaned up."""
@@ -129,21 +131,50 @@ class _Held:
         with self._lock:
             runner, done = self._resting.pop() if self._resting else (None, 0)
         try:
-            if runner is None:
-                wanted = [output for outputs in self._observed.values() for output in outputs]
-                runner = Runner(self._path, wanted, threads=self._threads, name="the model")
-                runner.__enter__()
-            try:
-                (values,) = runner.over([feed], number - done)
-                found = read_moments(values, self._observed, f"batch {number}")
-            except BaseException:
-                runner.__exit__()
-                raise
+            runner = runner or self._started()
+            found = self._computed(runner, done, number, feed)
         except BaseException:
             self._rest(None, 0)
             raise
         self._rest(runner, done + 1)
         return found
+
+    def _started(self) -> Runner | None:
+        """A child process; None where the model is evaluated in float64 instead."""
+        if self._evaluated is not None:
+            return None
+        wanted = [output for outputs in self._observed.values() for output in outputs]
+        runner = Runner(self._path, wanted, threads=self._threads, name="the model")
+        runner.__enter__()
+        try:
+            runner.load()
+        except BaseException as error:
+            runner.__exit__()
+            document = load(self._path)
+            if not isinstance(error, CannotLoad) or not has_rare_floats(document):
+                raise
+            self._evaluated = document
+            return None
+        return runner
+
+    def _computed(
+        self, runner: Runner | None, done: int, number: int, feed: Feed
+    ) -> dict[str, Moments]:
+        """The moments of one batch; where it fails the child process is ended.
+
+        Args:
+            done: how many batches the child process has run.
+        """
+        if runner is None:
+            assert self._evaluated is not None
+            (found,) = evaluated_moments(self._evaluated, [feed], number)
+            return found
+        try:
+            (values,) = runner.over([feed], number - done)
+            return read_moments(values, self._observed, f"batch {number}")
+        except BaseException:
+            runner.__exit__()
+            raise
 
     def close(self) -> None:
         """End the child processes that have nothing to do; the others end after their batch."""
