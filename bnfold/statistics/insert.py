@@ -125,16 +125,10 @@ def _observed(
     Raises:
         UsageError: there is no batch.
     """
-    from onnx import TensorProto
-
-    from bnfold.statistics.evaluated import observe_in_float64
     from bnfold.statistics.observe import observe
 
     told = _told(feeds, progress)
-    if any(site.element_type == TensorProto.DOUBLE for site in insertion.sites):
-        moments = observe_in_float64(document, insertion.tensors, told)
-    else:
-        moments = observe(document, insertion.tensors, told, threads=threads)
+    moments = observe(document, insertion.tensors, told, threads=threads)
     if not moments:
         raise UsageError(f"{feeds.name} has no batch")
     return moments
