@@ -81,3 +81,14 @@ def test_sizes_that_a_shape_tells_lead_to_further_ones() -> None:
         for at in range(20)
     )
     assert shape_of(f"k0 = Relu (x) {steps} k = Relu (k20)") == (2, 3, 6, 4)
+
+
+def test_the_last_of_many_readers_tells_as_the_first_does() -> None:
+    """So the order of the nodes does not count."""
+    others = [f"r{at} = Relu (k)" for at in range(9)]
+    for at in (0, 5, 9):
+        nodes = [*others[:at], "c = MatMul (k, w)", *others[at:]]
+        text = f"""net (float[2, 3, M] k) => (float y) <float[4, 5] w> {{
+            {" ".join(nodes)} y = Identity (c) }}"""
+        index = Index(load(filled(parsed(text))))
+        assert Types(index).shape(index.main.tensors["k"]) == (2, 3, 4)

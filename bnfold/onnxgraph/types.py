@@ -257,7 +257,7 @@ def _near(tensor: Tensor) -> tuple[Dim, ...] | None:
 
 def _tell_from_readers(tensor: Tensor, sizes: list[Dim]) -> None:
     """Fill in a size that only a reader's weight tells: the features of a Gemm or a MatMul."""
-    for node in tensor.readers[:4]:
+    for node in tensor.readers:
         weight = node.input(1)
         if node.domain != "" or weight is None or weight.initializer is None:
             continue
