@@ -127,12 +127,19 @@ class _Applier:
         gone |= {s.back.node for f in self._plan.folds for s in f.sinks if s.back is not None}
         behind: dict[Tensor, Step] = {}
         past: dict[Tensor, Tensor] = {}
+        twins: set[Tensor] = set()
         for fold in self._plan.folds:
+            steps = [sink.back for sink in fold.sinks if sink.back is not None]
             if fold.direction == "backward":
-                behind.update((step.data, step) for step in fold.steps)
+                steps += fold.steps
                 passed = (t for node in fold.passed for t in node.inputs[:1])
                 past.update((t, fold.instead[t]) for t in passed if t in fold.instead)
-            behind.update((s.back.data, s.back) for s in fold.sinks if s.back is not None)
+            for step in steps:
+                known = behind.setdefault(step.data, step)
+                if known is not step:
+                    twins.add(step.data)
+                    if step.node.position < known.node.position:
+                        behind[step.data] = step
         for node, linear in self._plan.linears.items():
             if linear.shift != "add":
                 continue
@@ -148,8 +155,12 @@ class _Applier:
                 if made in past:
                     made = past[made]
                 else:
+                    has_twins = made in twins
                     line.append(behind[made])
                     made = line[-1].output
+                    # What reads either of two equal steps may stand before what comes behind one.
+                    if has_twins:
+                        break
                     # What reads it from outside may stand before what comes behind it.
                     if made is not None and not gone.issuperset(value_readers(made)):
                         break
