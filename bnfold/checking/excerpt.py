@@ -22,8 +22,8 @@ _FLOATS = frozenset(
 )
 _MOST = 64
 """So many evaluators are kept."""
-_NUMBERS = {"Sub": "Add", "Neg": "Identity"}
-"""What makes the sum of the magnitudes in the place of a difference."""
+_NUMBERS = {"Sub": "Add", "Neg": "Identity", "ReduceMin": "ReduceL1", "ReduceMax": "ReduceL1"}
+"""What makes the sum of the magnitudes in the place of a difference, or of any one of many."""
 _SIGNED = {
     "Gemm": ("alpha", "beta"),
     "LeakyRelu": ("alpha",),
