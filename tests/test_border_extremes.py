@@ -36,3 +36,28 @@ def test_the_check_lets_it_round(dtype: str, reduction: str, seed: int) -> None:
     result = bnfold.fold(model)
     assert len(result.report.folded) == 2
     assert result.verify(runtime=False).is_same
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_check_lets_it_round_before_a_negative_quantised_weight(seed: int) -> None:
+    text = """net (float[4,4,6,6] x) => (float[4,1,3,3] y, float[4,1,3,3] z) <float[1,4,3,3] w,
+        float[4] g, float[4] b, float[4] m, float[4] v, float[1] g2, float[1] b2, float[1] m2,
+        float[1] v2, int8[1,1,1,1] q = {-58}, float s> {
+            n = BatchNormalization (x, g, b, m, v)
+            c = Conv <pads = [1,1,1,1], strides = [2,2]> (n, w)
+            r = BatchNormalization (c, g2, b2, m2, v2)
+            t = BatchNormalization (c, g2, b2, m2, v2)
+            d = DequantizeLinear (q, s)
+            y = Conv (r, d)
+            z = Relu (t) }"""
+    rng = np.random.default_rng(seed)
+    model = with_values(
+        filled(parsed(text, opset=13)),
+        b=10 * rng.normal(size=4),
+        m=10 * rng.normal(size=4),
+        g2=np.array([1 + abs(rng.normal())]),
+        s=np.array(0.0084),
+    )
+    result = bnfold.fold(model)
+    assert len(result.report.folded) == 3
+    assert result.verify(runtime=False).is_same

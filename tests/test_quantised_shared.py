@@ -226,3 +226,16 @@ def test_scales_that_are_all_one_value_are_one_scale() -> None:
 def test_what_a_scale_cannot_take_up(row: Quantised, shape: tuple[int, ...]) -> None:
     factor = np.random.default_rng(0).uniform(0.5, 2.0, shape)
     assert isinstance(rescaled(weight_of(row, 0), factor), str)
+
+
+def test_a_quantised_bias_of_no_axes_behind_a_norm_of_the_input() -> None:
+    text = """net (float[2,6] x) => (float[2,6] y)
+        <float[6] k, float[6,6] w, int32 q = {-231}, float s> {
+        n = Div (x, k)
+        b = DequantizeLinear (q, s)
+        y = Gemm (n, w, b) }"""
+    model = filled(parsed(text, opset=13))
+    result = bnfold.fold(model)
+    (folded,) = result.report.folded
+    assert folded.direction == "forward"
+    assert result.verify(runtime=False).is_same

@@ -199,7 +199,7 @@ class Excerpt:
                         spare.constants[copy.input[at]] = found
                         names.add(copy.input[at])
             nodes.append(copy)
-            if node.op_type in _NORMALISERS:
+            if node.op_type in _NORMALISERS or node.op_type == "DequantizeLinear":
                 made, copy.output[0] = copy.output[0], f"{copy.output[0]}|signed"
                 nodes.append(helper.make_node("Abs", [copy.output[0]], [made]))
 

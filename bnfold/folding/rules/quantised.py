@@ -124,10 +124,14 @@ def rescaled(constant: Dequantised, factor: Float64Array) -> Rescaled | str:
         The new scale, or why there is none.
     """
     shape = constant.codes.shape
+    if not shape:  # one factor for one code
+        factor = factor.reshape(factor.shape if factor.size != 1 else ())
     factor = _narrow(factor.reshape((*[1] * (len(shape) - factor.ndim), *factor.shape)))
     if constant.between is not None:
         factor = factor.transpose(np.argsort(constant.order))
-    if any(size not in (1, dim) for size, dim in zip(factor.shape, shape, strict=True)):
+    if factor.ndim > len(shape) or any(
+        size not in (1, dim) for size, dim in zip(factor.shape, shape, strict=True)
+    ):
         return f"its factor has shape {list(factor.shape)}, and the codes {list(shape)}"
     old = as_float64(constant.scale)
     if constant.block:
