@@ -159,11 +159,20 @@ def waiting(what: str, quiet: bool) -> Iterator[None]:
         yield
 
 
-def warn_of_unmatched(patterns: Iterable[str], reports: Iterable[Report]) -> None:
-    """Say on stderr which patterns matched no norm: a misspelt one would pass unnoticed."""
-    labels = [name for report in reports for norm in report.norms for name in norm.nodes]
+def warn_of_unmatched(patterns: Iterable[str], labels: Iterable[str], what: str) -> None:
+    """Say on stderr which patterns matched nothing: a misspelt one would pass unnoticed.
+
+    Args:
+        labels: names of what they choose from.
+        what: one of these is, for the sentence.
+    """
     for pattern in unmatched(patterns, labels):
-        print(f"bnfold: note: the pattern {pattern!r} matches no norm", file=sys.stderr)
+        print(f"bnfold: note: the pattern {pattern!r} matches no {what}", file=sys.stderr)
+
+
+def nodes_in(reports: Iterable[Report]) -> list[str]:
+    """The names of the nodes of all norms."""
+    return [name for report in reports for norm in report.norms for name in norm.nodes]
 
 
 def finish(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bnfold.cli.deliver import STDOUT, delivered, form_of
 from bnfold.cli.guard import guarded
 from bnfold.cli.options import Json, Only, Quiet, SaveReport, Skip
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from bnfold.cli.inputs import Input
-    from bnfold.onnxgraph.output import Form
     from bnfold.statistics.outcome import CalibrateReport
 
 
@@ -109,7 +108,7 @@ def calibrate(
     with guarded():
         from bnfold import api
         from bnfold.cli.bar import bar
-        from bnfold.cli.batch import finish, over_all
+        from bnfold.cli.batch import finish, over_all, warn_of_unmatched
         from bnfold.cli.inputs import content
         from bnfold.report.as_json import calibrate_json
         from bnfold.report.calibrate_plot import calibrate_plot
@@ -120,7 +119,6 @@ def calibrate(
             require_plot(plot)
         entry, target = _places(model, output, in_place)
         _protect(entry, target, in_place, data, save_stats, merge_stats or [], save_report, plot)
-        form: Form = {None: "keep", True: "external", False: "embed"}[external_data]  # type: ignore[assignment]
 
         def estimate(entry: Input) -> CalibrateReport:
             with workers(dask) as (executor, in_flight), bar(quiet) as advance:
@@ -145,18 +143,14 @@ def calibrate(
                     progress=advance,
                     name=entry.name,
                 )
-            if target == STDOUT:
-                result.write(sys.stdout.buffer, form=form)
-                return result.report
-            result.save(target, form=form)
-            for path in result.stale:
-                print(f"bnfold: note: {target} no longer reads {path}", file=sys.stderr)
+            delivered(result, target, form_of(external_data))
             return result.report
 
         reports, errors = over_all([entry], estimate)
         written = "<stdout>" if target == STDOUT else target
         for report in reports:
-            _warn_of_unmatched([*(only or ()), *(skip or ())], report)
+            labels = [norm.norm for norm in report.norms] + [skip.norm for skip in report.skipped]
+            warn_of_unmatched([*(only or ()), *(skip or ())], labels, "norm")
         drawn = {}
         if plot is not None and reports:
             drawn[plot] = calibrate_plot(reports[0], plot.suffix.lower())
@@ -171,9 +165,6 @@ def calibrate(
             files=drawn,
             to_stderr=target == STDOUT,
         )
-
-
-STDOUT = "-"
 
 
 @contextlib.contextmanager
@@ -244,12 +235,3 @@ def _protect(
     for option, path in (*pictures.items(), ("--save-stats", save_stats)):
         if path is not None and os.path.realpath(path) == os.path.realpath(target):
             raise UsageError(f"{option} and the calibrated model are both {path}")
-
-
-def _warn_of_unmatched(patterns: list[str], report: CalibrateReport) -> None:
-    """Say on stderr which patterns matched no norm: a misspelt one would pass unnoticed."""
-    from bnfold.folding.find import unmatched
-
-    labels = [norm.norm for norm in report.norms] + [skip.norm for skip in report.skipped]
-    for pattern in unmatched(patterns, labels):
-        print(f"bnfold: note: the pattern {pattern!r} matches no norm", file=sys.stderr)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bnfold.cli.deliver import STDOUT
 from bnfold.cli.guard import guarded
 from bnfold.cli.options import AssumeInference, Duplicate, Json, MergeBranches, Models, Only, Skip
 
@@ -39,7 +40,7 @@ def explain(
         from pathlib import Path
 
         from bnfold import api
-        from bnfold.cli.batch import finish, over_all, warn_of_unmatched
+        from bnfold.cli.batch import finish, nodes_in, over_all, warn_of_unmatched
         from bnfold.cli.inputs import content, inputs, protect_reports
         from bnfold.report.as_json import report_json
         from bnfold.report.as_text import explain_text
@@ -67,7 +68,7 @@ def explain(
             return result.report
 
         reports, errors = over_all(entries, explained)
-        warn_of_unmatched([*(only or ()), *(skip or ())], reports)
+        warn_of_unmatched([*(only or ()), *(skip or ())], nodes_in(reports), "norm")
         if dot == STDOUT:
             print(*pictures, end="", flush=True)
         drawn = [picture.encode(errors="backslashreplace") for picture in pictures]
@@ -80,9 +81,6 @@ def explain(
             to_stderr=dot == STDOUT,
             files={target: drawn[0]} if target is not None and drawn else {},
         )
-
-
-STDOUT = "-"
 
 
 def _require_one(dot: str | None, entries: list[Input]) -> None:

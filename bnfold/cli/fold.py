@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bnfold.cli.deliver import STDOUT, delivered, form_of
 from bnfold.cli.guard import guarded
 from bnfold.cli.options import (
     AssumeInference,
@@ -71,7 +71,7 @@ def fold(
     One of --output, --in-place and --output-dir says where the result goes.
     """
     with guarded():
-        from bnfold.cli.batch import finish, over_all, warn_of_unmatched
+        from bnfold.cli.batch import finish, nodes_in, over_all, warn_of_unmatched
         from bnfold.cli.inputs import inputs, protect, protect_report
         from bnfold.report.as_json import report_json
         from bnfold.report.as_text import fold_text
@@ -89,7 +89,7 @@ def fold(
             assume_inference,
             merge_branches,
             duplicate,
-            {None: "keep", True: "external", False: "embed"}[external_data],  # type: ignore[arg-type]
+            form_of(external_data),
             makes_folders=output_dir is not None,
             verify=not no_verify,
             verify_model=verify_model,
@@ -97,7 +97,7 @@ def fold(
         )
         results, errors = over_all(entries, task, jobs=jobs, quiet=quiet)
         told = [(report, target) for report, target in results if report is not None]
-        warn_of_unmatched([*task.only, *task.skip], [report for report, _ in told])
+        warn_of_unmatched([*task.only, *task.skip], nodes_in(r for r, _ in told), "norm")
         finish(
             "fold",
             [report_json(*one) for one in told] if json or save_report is not None else [],
@@ -108,9 +108,6 @@ def fold(
             save_report=save_report,
             to_stderr=output == STDOUT,
         )
-
-
-STDOUT = "-"
 
 
 @dataclass(frozen=True)
@@ -146,15 +143,10 @@ class _Task:
         if self.verify_model:
             _require_same(result)
         target = self.targets[entry.name]
-        if target == STDOUT:
-            result.write(sys.stdout.buffer, form=self.form)
-            return result.report if self.reports else None, "<stdout>"
-        if self.makes_folders:
+        if self.makes_folders and target != STDOUT:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
-        result.save(target, form=self.form)
-        for path in result.stale:
-            print(f"bnfold: note: {target} no longer reads {path}", file=sys.stderr)
-        return result.report if self.reports else None, target
+        written = delivered(result, target, self.form)
+        return result.report if self.reports else None, written
 
 
 def _require_one_check(no_verify: bool, verify_model: bool, assume_inference: bool) -> None:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bnfold.cli.deliver import STDOUT, delivered, form_of
 from bnfold.cli.guard import guarded
 from bnfold.cli.options import Json, Quiet, SaveReport
 
 if TYPE_CHECKING:
     from bnfold.cli.inputs import Input
-    from bnfold.onnxgraph.output import Form
     from bnfold.statistics.inserted import InsertReport
-
-STDOUT = "-"
 
 
 def insert(
@@ -88,7 +85,7 @@ def insert(
     with guarded():
         from bnfold import api
         from bnfold.cli.bar import bar
-        from bnfold.cli.batch import finish, over_all
+        from bnfold.cli.batch import finish, over_all, warn_of_unmatched
         from bnfold.cli.inputs import content, protect_report
         from bnfold.onnxgraph.save import require_target
         from bnfold.report.as_json import insert_json
@@ -96,7 +93,6 @@ def insert(
 
         entry = _entry(model)
         target = _target(entry, Path(data), output, in_place)
-        form: Form = {None: "keep", True: "external", False: "embed"}[external_data]  # type: ignore[assignment]
         protect_report(save_report, [entry], [target] if target != STDOUT else [], [Path(data)])
         for path in (target if target != STDOUT else None, save_report):
             if path is not None:
@@ -121,18 +117,15 @@ def insert(
                     progress=advance,
                     name=entry.name,
                 )
-            if target == STDOUT:
-                result.write(sys.stdout.buffer, form=form)
-                return result.report
-            result.save(target, form=form)
-            for path in result.stale:
-                print(f"bnfold: note: {target} no longer reads {path}", file=sys.stderr)
+            delivered(result, target, form_of(external_data))
             return result.report
 
         reports, errors = over_all([entry], work)
         written = "<stdout>" if target == STDOUT else target
         for report in reports:
-            _warn_of_unmatched([*(only or ()), *(skip or ())], report)
+            labels = [norm.operator for norm in report.norms]
+            labels += [left.operator for left in report.left_out]
+            warn_of_unmatched([*(only or ()), *(skip or ())], labels, "linear operator")
         finish(
             "insert",
             [insert_json(report, written) for report in reports],
@@ -180,13 +173,3 @@ def _target(entry: Input, data: Path, output: str | None, in_place: bool) -> str
         if os.path.realpath(output) == os.path.realpath(data):
             raise UsageError(f"{output} is the data")
     return output
-
-
-def _warn_of_unmatched(patterns: list[str], report: InsertReport) -> None:
-    """Say on stderr which patterns matched no operator: a misspelt one would pass unnoticed."""
-    from bnfold.folding.find import unmatched
-
-    labels = [norm.operator for norm in report.norms]
-    labels += [left.operator for left in report.left_out]
-    for pattern in unmatched(patterns, labels):
-        print(f"bnfold: note: the pattern {pattern!r} matches no linear operator", file=sys.stderr)
