@@ -35,25 +35,28 @@ class Cluster:
         return {sink.linear.node for fold in self.folds for sink in fold.sinks}
 
 
-def clustered(plan: Plan, written: Written) -> list[Cluster]:
-    """The folds of a plan, each in one cluster.
+def clustered(plan: Plan, folds: Sequence[FoldPlan], written: Written) -> list[Cluster]:
+    """Folds, each in one cluster.
+
+    Args:
+        folds: all of the plan, but for those that share nothing with any other.
 
     Raises:
         RegionError: what will be written cannot be read.
     """
-    sets = _Sets(len(plan.folds))
+    sets = _Sets(len(folds))
     home: dict[Node, int] = {}
-    for at, fold in enumerate(plan.folds):
+    for at, fold in enumerate(folds):
         for node in _nodes_of(fold):
             sets.join(home.setdefault(node, at), at)
     _join_dequantisers(plan, home, sets, written)
-    readers = _readers_of_changes(plan.folds, home)
+    readers = _readers_of_changes(folds, home)
     home.update(readers)
     for node, at in home.items():
         for other in _renamed_before(node, home, written):
             sets.join(home[other], at)
     found: dict[int, Cluster] = {}
-    for at, fold in enumerate(plan.folds):
+    for at, fold in enumerate(folds):
         found.setdefault(sets.find(at), Cluster([], [])).folds.append(fold)
     for node, at in home.items():
         found[sets.find(at)].nodes.append(node)
@@ -86,6 +89,8 @@ def _dequantizers(linear: Linear) -> list[Node]:
 def _join_dequantisers(plan: Plan, home: dict[Node, int], sets: _Sets, written: Written) -> None:
     """Operators that read the same DequantizeLinear are compared together if it changes."""
     for node, linear in plan.linears.items():
+        if node not in home:
+            continue
         for tensor in map(node.input, (linear.weight_at, linear.bias_at)):
             maker = tensor.producer if tensor is not None else None
             if maker is not None and maker.op_type == "Transpose" and maker.inputs[0] is not None:

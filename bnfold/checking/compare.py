@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.checking import steps as following
-from bnfold.checking.joined import Joined
+from bnfold.checking.pairs import Joined
 from bnfold.checking.probes import Part, Probe
 from bnfold.checking.region import Bias, Region
 from bnfold.checking.steps import TINY

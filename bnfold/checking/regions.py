@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import numpy as np
 from bnfold.checking.cluster import Cluster, clustered
 from bnfold.checking.compare import largest_difference
 from bnfold.checking.cores import cores
-from bnfold.checking.joined import Joined, kind_of
+from bnfold.checking.pairs import Joined, Kind, Pair, Pairs
 from bnfold.checking.probes import BLOCK
 from bnfold.checking.region import NotByChannelError, Region
 from bnfold.checking.whole_graph import require_whole
@@ -49,13 +50,14 @@ def check_regions(analysis: Analysis, applied: Applied) -> RegionsChecked:
     original = Original(analysis.index)
     written = Written(applied.rewrite, original, _changed_nodes(plan))
     worst, unchecked = 0.0, 0
+    direct = _Direct(analysis, original, written)
     with np.errstate(all="ignore"):
+        folds = [fold for fold in plan.folds if not direct.takes(fold)]
         try:
-            clusters = clustered(plan, written)
+            clusters = clustered(plan, folds, written)
         except RegionError as why:
-            raise _failure(plan.folds, why) from None
+            raise _failure(folds, why) from None
         general = _General(analysis, original, written)
-        direct = _Direct(written)
         for cluster in clusters:
             try:
                 region = _region(cluster, analysis, original, written)
@@ -66,10 +68,11 @@ def check_regions(analysis: Analysis, applied: Applied) -> RegionsChecked:
             except RegionError as why:
                 raise _failure(cluster.folds, why) from None
             if region is not None:
-                direct.add(cluster, region)
+                direct.add(cluster.folds[0], region)
         worst = max(worst, direct.finish())
         try:
-            require_whole(analysis.index, written, {n for c in clusters for n in c.nodes})
+            nodes = {node for cluster in clusters for node in cluster.nodes} | direct.nodes
+            require_whole(analysis.index, written, nodes)
             for linear in plan.stored_biases:
                 _require_stored(linear, original, written)
         except RegionError as why:
@@ -103,66 +106,87 @@ def _require_stored(linear: Linear, original: Original, written: Written) -> Non
 
 
 class _Direct:
-    """The comparison of direct clusters: small ones of one kind together, large ones side by side
-    on all cores, for NumPy holds no lock while it computes."""
+    """The comparison of direct folds: small pairs of one kind together, large weights side by side
+    on all cores, for NumPy holds no lock while it computes.
 
-    def __init__(self, written: Written) -> None:
-        self._written = written
-        self._waiting: dict[Hashable, list[tuple[Cluster, Region]]] = {}
-        self._large: list[tuple[Cluster, Region]] = []
+    Attributes:
+        nodes: those of the pairs.
+    """
+
+    def __init__(self, analysis: Analysis, original: Original, written: Written) -> None:
+        self.nodes: set[Node] = set()
+        self._original, self._written = original, written
+        self._opset = analysis.document.opset
+        self._pairs = Pairs(analysis.plan, written)
+        self._waiting: dict[Kind, list[Pair]] = {}
+        self._large: list[tuple[FoldPlan, Region]] = []
         self._worst = 0.0
 
-    def add(self, cluster: Cluster, region: Region) -> None:
-        """Compare a region, now or later.
+    def takes(self, fold: FoldPlan) -> bool:
+        """Take a fold that is a small pair, to compare it now or later.
 
         Raises:
             VerificationError: it, or one that waited, is not the same function.
         """
-        if region.weight.size >= LARGE:
-            self._large.append((cluster, region))
-            return
-        kind = kind_of(region)
-        if kind is None:
-            self._compare([(cluster, region)])
-            return
+        found = self._pairs.read(fold)
+        if found is None:
+            return False
+        kind, pair = found
+        self.nodes |= {fold.sinks[0].linear.node, fold.steps[0].node}
         waiting = self._waiting.setdefault(kind, [])
-        waiting.append((cluster, region))
-        if (len(waiting) + 1) * region.weight.size > BLOCK:
-            self._compare(self._waiting.pop(kind))
+        waiting.append(pair)
+        if (len(waiting) + 1) * math.prod(kind.shape) > BLOCK:
+            self._compare_pairs(kind, self._waiting.pop(kind))
+        return True
+
+    def add(self, fold: FoldPlan, region: Region) -> None:
+        """Compare a region, now or later.
+
+        Raises:
+            VerificationError: it is not the same function.
+        """
+        if region.weight.size >= LARGE:
+            self._large.append((fold, region))
+        else:
+            self._compare(fold, region)
 
     def finish(self) -> float:
         """Compare those that wait; the largest difference of all, in units."""
-        for waiting in self._waiting.values():
-            self._compare(waiting)
+        for kind, waiting in self._waiting.items():
+            self._compare_pairs(kind, waiting)
         if len(self._large) < 2:
-            self._compare(self._large)
+            for fold, region in self._large:
+                self._compare(fold, region)
             return self._worst
         with ThreadPoolExecutor(min(cores(), len(self._large), MOST_THREADS)) as pool:
             futures = [pool.submit(_difference, region) for _, region in self._large]
             try:
-                for (cluster, _), future in zip(self._large, futures, strict=True):
+                for (fold, _), future in zip(self._large, futures, strict=True):
                     try:
                         self._worst = max(self._worst, future.result())
                     except RegionError as why:
-                        raise _failure(cluster.folds, why) from None
+                        raise _failure([fold], why) from None
             finally:
                 for future in futures:
                     future.cancel()
         return self._worst
 
-    def _compare(self, entries: Sequence[tuple[Cluster, Region]]) -> None:
-        if len(entries) > 1:
-            try:
-                joined = Joined([region for _, region in entries], self._written)
-                self._worst = max(self._worst, largest_difference(joined))
-                return
-            except RegionError:
-                pass  # one by one, to name it
-        for cluster, region in entries:
-            try:
-                self._worst = max(self._worst, largest_difference(region))
-            except RegionError as why:
-                raise _failure(cluster.folds, why) from None
+    def _compare_pairs(self, kind: Kind, pairs: Sequence[Pair]) -> None:
+        try:
+            self._worst = max(self._worst, largest_difference(Joined(kind, pairs)))
+        except RegionError:  # one by one, to name it
+            for fold in (pair.fold for pair in pairs):
+                try:
+                    region = Region(fold, self._original, self._written, self._opset)
+                except RegionError as why:
+                    raise _failure([fold], why) from None
+                self._compare(fold, region)
+
+    def _compare(self, fold: FoldPlan, region: Region) -> None:
+        try:
+            self._worst = max(self._worst, largest_difference(region))
+        except RegionError as why:
+            raise _failure([fold], why) from None
 
 
 def _difference(region: Region) -> float:

@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 TINY = float(np.finfo(np.float64).tiny)
 """The smallest normal number of float64; what is below it is rounded by more than its part."""
-_DEFAULT_EPSILON = float(np.float32(1e-5))
+DEFAULT_EPSILON = float(np.float32(1e-5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def step_of(
         return None
     wide = [np.asarray(c).astype(np.float64) for c in constants]
     if kind == "BatchNormalization" and at == 0 and len(wide) == 4:
-        eps = next((float(a.f) for a in proto.attribute if a.name == "epsilon"), _DEFAULT_EPSILON)
+        eps = next((float(a.f) for a in proto.attribute if a.name == "epsilon"), DEFAULT_EPSILON)
         if any(c.shape != wide[0].shape or c.ndim != 1 for c in wide):
             raise RegionError("the parameters of a BatchNormalization differ in shape")
         return Step(kind, tuple(wide), eps=eps)

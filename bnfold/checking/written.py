@@ -160,6 +160,8 @@ class Written:
         pieces = self._field(node.scope, (GRAPH_NODE, node.position))
         if pieces is None:
             return [node.proto]
+        if not pieces:
+            return []
         found = self._protos.get(node)
         if found is None:
             data = joined(pieces)

@@ -1,4 +1,4 @@
-"""Small regions are compared together: nothing is lost by that, and the right fold is named."""
+"""Small pairs are compared together: nothing is lost by that, and the right fold is named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import bnfold
-from bnfold.checking import regions
+from bnfold.checking import pairs, regions
 from bnfold.checking.compare import largest_difference
 from bnfold.errors import VerificationError
 from bnfold.folding import store
@@ -58,7 +58,7 @@ def test_together_is_as_alone(
 ) -> None:
     model = chain(dtype, group, epsilons)
     together = bnfold.fold(model).report.checked
-    monkeypatch.setattr(regions, "kind_of", lambda region: None)
+    monkeypatch.setattr(pairs.Pairs, "read", lambda self, fold: None)
     alone = bnfold.fold(model).report.checked
     assert together is not None
     assert alone is not None
