@@ -10,11 +10,21 @@ import onnx
 import pytest
 
 from bnfold.algebra import affine, layer
-from bnfold.folding import biases, naming, plan, store, surgery, survey
+from bnfold.folding import biases, naming, plan, store, surgery, survey, together
 from bnfold.onnxgraph.graph import Node
 from tests.support_models import Array
 
 Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def by_itself(patch: Patch) -> Patch:
+    """Compute each weight by itself, as large ones are, for that is what a patch changes."""
+
+    def sabotage(monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(plan, "ready_folds", lambda survey: {})
+        patch(monkeypatch)
+
+    return sabotage
 
 
 def batch_norm(scale: Callable[..., Array], shift: Callable[..., Array]) -> Patch:
@@ -40,11 +50,18 @@ def right_shift(gamma: Array, beta: Array, mean: Array, var: Array, eps: float) 
 
 
 def pushed(push: Callable[[layer.Layer, affine.Affine], layer.Layer]) -> Patch:
-    return lambda patch: patch.setattr(plan, "push_back", push)
+    return by_itself(lambda patch: patch.setattr(plan, "push_back", push))
 
 
 def rounds(by: Callable[[Array, np.dtype[Any]], Array]) -> Patch:
-    return lambda patch: patch.setattr(store, "rounded", lambda v, dtype: by(v, np.dtype(dtype)))
+    def wrong(values: Array, dtype: Any) -> Array:
+        return by(values, np.dtype(dtype))
+
+    def sabotage(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(store, "rounded", wrong)
+        patch.setattr(together, "rounded", wrong)
+
+    return sabotage
 
 
 def towards_zero(values: Array, dtype: np.dtype[Any]) -> Array:
@@ -65,7 +82,7 @@ def one_weight_off(units: int) -> Patch:
                 view[len(view) // 2] += units
             yield memoryview(changed)
 
-    return lambda patch: patch.setattr(store.StoredWeight, "chunks", wrong)
+    return by_itself(lambda patch: patch.setattr(store.StoredWeight, "chunks", wrong))
 
 
 def bias_off(values: Callable[[Array], Array]) -> Patch:
@@ -75,7 +92,7 @@ def bias_off(values: Callable[[Array], Array]) -> Patch:
         bias, count = right(*arguments)
         return values(bias), count
 
-    return lambda patch: patch.setattr(biases, "stored_bias", wrong)
+    return by_itself(lambda patch: patch.setattr(biases, "stored_bias", wrong))
 
 
 def node_changed(change: Callable[[onnx.NodeProto], None]) -> Patch:
@@ -118,11 +135,11 @@ def flushes(most: float) -> Patch:
         small = np.abs(exact) < most
         return np.where(small, stored.dtype.type(0), stored), int(small.sum())
 
-    return lambda patch: patch.setattr(store, "flushed", wrong)
+    return by_itself(lambda patch: patch.setattr(store, "flushed", wrong))
 
 
 def factor(module: Any, name: str, wrong: Callable[..., Array]) -> Patch:
-    return lambda patch: patch.setattr(module, name, wrong)
+    return by_itself(lambda patch: patch.setattr(module, name, wrong))
 
 
 def tiled(scale: Array, in_channels: int, group: int, rank: int) -> Array:

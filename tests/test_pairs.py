@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 import bnfold
 from bnfold.checking import pairs, regions
 from bnfold.checking.compare import largest_difference
 from bnfold.errors import VerificationError
-from bnfold.folding import store
-from bnfold.folding.store import StoredWeight
-from tests.support_models import filled, norm_parameters, parsed
+from bnfold.folding import together
+from tests.support_models import Array, filled, norm_parameters, parsed
 
 LAYERS = 5
 
@@ -66,21 +64,22 @@ def test_together_is_as_alone(
     assert together.max_ulp == pytest.approx(alone.max_ulp, rel=1e-3)
 
 
+@pytest.mark.parametrize("is_weight", [True, False])
 @pytest.mark.parametrize("wrong", range(LAYERS))
-def test_the_wrong_one_of_many_is_named(wrong: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = StoredWeight.chunks
+def test_the_wrong_one_of_many_is_named(
+    wrong: int, is_weight: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = together.rounded
+    up = np.float32(np.inf)
+
+    def changed(exact: Array, dtype: Any) -> Array:
+        values = right(exact, dtype).copy()
+        of_one = values[wrong].reshape(-1)
+        if is_weight == (of_one.size > 4):
+            of_one[-1] = np.nextafter(np.nextafter(of_one[-1], up), up)
+        return values
+
     model = chain()
-
-    def changed(self: StoredWeight) -> Any:
-        for chunk in right(self):
-            values = np.frombuffer(bytearray(chunk), np.float32)
-            if np.array_equal(self._weight, weights[wrong]):
-                values[17] = np.nextafter(values[17], np.float32(np.inf))
-                values[17] = np.nextafter(values[17], np.float32(np.inf))
-            yield values.view(np.uint8).data
-
-    stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
-    weights = [stored[f"w{at}"] for at in range(LAYERS)]
-    monkeypatch.setattr(store.StoredWeight, "chunks", changed)
+    monkeypatch.setattr(together, "rounded", changed)
     with pytest.raises(VerificationError, match=rf"the fold of n{wrong} into c{wrong} failed"):
         bnfold.fold(model)

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bnfold
-from bnfold.folding import plan, survey
-from tests.support_models import filled, norm_parameters, parsed
+from bnfold.folding import apply, biases, plan, survey
+from tests.support_models import filled, norm_parameters, parsed, with_values
 
 OPERATORS = {
     "Conv": ("Conv <pads=[1,1,1,1]> ({0}, {1})", "[4,4,3,3]"),
@@ -65,9 +65,43 @@ def test_the_long_way_gives_the_same_bytes(layers: list[tuple[str, str, bool]], 
         layers = [
             (operator, "BN" if "constant" in norm else norm, s) for operator, norm, s in layers
         ]
+    require_the_same(model_of(layers, dtype))
+
+
+ODD = {
+    "gammas of zero": {"g": [0, 1, 0, 2]},
+    "factors of one": {"g": 1, "b": 3, "m": 0, "v": 1},
+    "factors of one, and nothing added": {"g": 1, "b": 0, "m": 0, "v": 1},
+    "nothing added": {"b": 0, "m": 0},
+    "weights of zero": {"w0": 0},
+    "weights that become zero": {"w0": 1e-7, "g": 1e-3},
+    "float32 weights that become zero": {"w0": 1e-30, "g": [1e-9, 1e-7, 1, 1]},
+    "weights that overflow": {"w0": 1e4, "g": 1e2},
+    "float32 weights that overflow": {"w0": 1e30, "g": 1e30},
+    "weights that are none": {"w0": np.nan},
+    "biases that overflow": {"b": 6e4, "m": -6e4},
+    "biases that become zero": {"b": 1e-7, "m": 0, "g": 1e-3},
+    "factors below float64": {"g": 1e-38, "v": 3e38},
+}
+
+
+@pytest.mark.parametrize("dtype", ["float", "double", "float16", "bfloat16"])
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("operator", ["Conv", "biased Conv", "depthwise Conv"])
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_the_long_way_gives_the_same_for_odd_numbers(operator: str, name: str, dtype: str) -> None:
+    layers = [(operator, "BN", False), ("Relu", "none", False), ("Conv", "BN", False)]
     model = model_of(layers, dtype)
+    model.graph.node[-2].attribute.extend([onnx.helper.make_attribute("epsilon", 0.0)])
+    model.graph.node[2].attribute.extend([onnx.helper.make_attribute("epsilon", 0.0)])
+    require_the_same(with_values(model, **ODD[name]))
+
+
+def require_the_same(model: onnx.ModelProto) -> None:
+    """Fold a model with and without the short cuts."""
     short = bnfold.fold(model, verify=False)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "ready_folds", lambda survey: {})
         patch.setattr(plan, "plain_route", lambda survey, step: None)
         patch.setattr(survey, "read_plain_batch_norms", lambda nodes, context: {})
         long = bnfold.fold(model, verify=False)
@@ -112,3 +146,15 @@ def test_one_bad_norm_among_good_ones(name: str, value: float, code: str) -> Non
     assert [norm.norm for norm in report.folded] == ["n1", "n3"]
     assert [(norm.norm, norm.code) for norm in report.kept] == [("n2", code)]
     assert "channel 2" in report.kept[0].reason
+
+
+def test_small_weights_are_computed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("a weight is computed by itself")
+
+    monkeypatch.setattr(apply, "StoredWeight", refuse)
+    monkeypatch.setattr(biases.Biases, "store", refuse)
+    layers = [("Conv", "BN", False), ("Relu", "none", False), ("depthwise Conv", "BN", False)]
+    assert bnfold.fold(model_of(layers, "float")).report.batch_norms_after == 0
+    with pytest.raises(AssertionError, match="by itself"):
+        bnfold.fold(model_of([("ConvTranspose", "BN", False)], "float"))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 from bnfold.checking.probes import BLOCK, Probe
 from bnfold.checking.region import Bias, spread_out
@@ -25,14 +25,11 @@ from bnfold.folding.plan import FoldPlan, Plan
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.known import stored_tensor
 from bnfold.onnxgraph.ranges import joined
+from bnfold.onnxgraph.tensors import PLAIN_FLOATS
 
 Array = npt.NDArray[Any]
 
 _NORM = "BatchNormalization"
-_DTYPES: dict[int, np.dtype[Any]] = {
-    number: np.dtype(helper.tensor_dtype_to_np_dtype(number)).newbyteorder("<")
-    for number in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
-}
 
 
 class Kind(NamedTuple):
@@ -132,7 +129,7 @@ class Pairs:
         if weight is None:
             return None
         data_type, shape = weight.data_type, tuple(weight.dims)
-        if len(shape) < 3 or data_type not in _DTYPES:
+        if len(shape) < 3 or data_type not in PLAIN_FLOATS:
             return None
         channels = shape[0]
         data, new = _raw(weight), self._after(after.input[1], conv, data_type, shape)
@@ -146,9 +143,9 @@ class Pairs:
         first = norm.inputs[1].initializer if norm.inputs[1] is not None else None
         statistics_type = data_type if first is None else first.data_type
         parameters = [_vector(tensor, channels, statistics_type) for tensor in norm.inputs[1:]]
-        if bias is None or None in parameters or statistics_type not in _DTYPES:
+        if bias is None or None in parameters or statistics_type not in PLAIN_FLOATS:
             return None
-        size = _DTYPES[data_type].itemsize
+        size = PLAIN_FLOATS[data_type].itemsize
         is_whole = len(data) == len(new) and len(new_bias) == size * channels
         if not is_whole or 2 * len(data) > BLOCK * size:
             return None
@@ -200,12 +197,12 @@ class Joined:
     units: Sequence[Array] = ()
 
     def __init__(self, kind: Kind, pairs: Sequence[Pair]) -> None:
-        dtype, count = _DTYPES[kind.data_type], len(pairs)
+        dtype, count = PLAIN_FLOATS[kind.data_type], len(pairs)
         channels = kind.shape[0]
         shape = (count * channels, *kind.shape[1:])
         self.weight = _array([pair.weight for pair in pairs], dtype).reshape(shape)
         self.new = _array([pair.new for pair in pairs], dtype).reshape(shape)
-        held = _array([pair.parameters for pair in pairs], _DTYPES[kind.statistics_type])
+        held = _array([pair.parameters for pair in pairs], PLAIN_FLOATS[kind.statistics_type])
         parameters = held.astype(np.float64).reshape(count, 4, channels).swapaxes(0, 1)
         self.before = [Step(_NORM, tuple(parameters.reshape(4, -1)), eps=kind.eps)]
         conv = helper.make_node("Conv", [], [], group=kind.group * count)

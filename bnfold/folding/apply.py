@@ -22,13 +22,11 @@ from bnfold.folding.rules.reading import Inward, Linear
 from bnfold.folding.settle import store_biases
 from bnfold.folding.store import StoredWeight, dtype_of, stored_bias
 from bnfold.folding.surgery import Surgery
+from bnfold.folding.together import SMALL, Ready
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.ranges import Computed, Piece, joined
 from bnfold.onnxgraph.rewrite import Rewrite
-
-SMALL = 1 << 12
-"""Weights of at most so many bytes are computed once, when they are stored."""
 
 
 @dataclass
@@ -82,7 +80,7 @@ class _Applier:
         for node, linear in plan.linears.items():
             layer = plan.layers[node]
             surgery.kept.add(node)
-            if not layer.keeps_weight:
+            if node not in plan.ready and not layer.keeps_weight:
                 self._users[_weight_key(linear, layer)].append(node)
         surgery.kept.update(node for fold in plan.folds for node in fold.crossed)
         self._find_hosts()
@@ -91,10 +89,18 @@ class _Applier:
             self._protos[node] = proto
         for (node, at), name in rescale(plan.linears, plan.layers, surgery).items():
             self._proto(node).input[at] = name
-        layers = {node: (linear, plan.layers[node]) for node, linear in plan.linears.items()}
+        layers = {
+            node: (linear, plan.layers[node])
+            for node, linear in plan.linears.items()
+            if node not in plan.ready
+        }
         tensors = self._index.document.tensors
         biases = Biases(layers, self._hosts, self._proto, surgery, tensors, self._opset)
-        for node, (linear, layer) in layers.items():
+        for node, linear in plan.linears.items():
+            if node in plan.ready:
+                self._write_ready(node, plan.ready[node])
+                continue
+            layer = plan.layers[node]
             if not layer.keeps_weight and not isinstance(linear.weight, Dequantised):
                 self._proto(node).input[linear.weight_at] = self._store_weight(linear, layer)
             biases.store(linear, layer)
@@ -115,7 +121,9 @@ class _Applier:
         for node, proto in self._protos.items():
             beside = around.get(node, Around())
             written = [*beside.before, proto, *beside.behind]
-            if not surgery.is_deleted(node) and (len(written) > 1 or proto != node.proto):
+            if surgery.is_deleted(node):
+                continue
+            if node in plan.ready or len(written) > 1 or proto != node.proto:
                 surgery.replace(node, *written)
         self._applied.rewrite = surgery.finish()
         self._applied.nodes_removed = surgery.nodes_removed
@@ -196,6 +204,22 @@ class _Applier:
             proto.CopyFrom(node.proto)
             self._protos[node] = proto
         return self._protos[node]
+
+    def _write_ready(self, node: Node, ready: Ready) -> None:
+        """Store what was computed already, in place but for a bias that was not there."""
+        linear = ready.linear
+        weight, old, at = linear.weight, linear.bias, linear.bias_at
+        self._surgery.change(weight, ready.weight)
+        if old is not None:
+            self._surgery.change(old, ready.bias)
+            return
+        name = self._surgery.add(
+            ready.bias, (ready.layer.channels,), weight.data_type, node.scope, f"{node.label}_bias"
+        )
+        proto = self._proto(node)
+        while len(proto.input) < at:
+            proto.input.append("")
+        proto.input[at:] = [name]
 
     def _store_weight(self, linear: Linear, layer: Layer) -> str:
         weight, key = linear.weight, _weight_key(linear, layer)

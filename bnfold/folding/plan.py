@@ -21,6 +21,7 @@ from bnfold.folding.rules.reading import Context, Linear
 from bnfold.folding.settle import computed_biases
 from bnfold.folding.store import lost_factor, summed, why_not_storable
 from bnfold.folding.survey import Survey
+from bnfold.folding.together import Ready, ready_folds
 from bnfold.onnxgraph.constants import Constants
 from bnfold.onnxgraph.graph import Node
 from bnfold.onnxgraph.index import Index
@@ -57,6 +58,7 @@ class Plan:
         linears: the operators that take up a map, in canonical form.
         layers: what each of them collects from all folds.
         operands: the constants that take up a map themselves.
+        ready: operators that take up one plain norm and nothing else, with what they store.
         stored_biases: operators without a part in a fold whose computed bias is stored as it is.
     """
 
@@ -65,6 +67,7 @@ class Plan:
     linears: dict[Node, Linear] = field(default_factory=dict)
     layers: dict[Node, Layer] = field(default_factory=dict)
     operands: list[Operand] = field(default_factory=list)
+    ready: dict[Node, Ready] = field(default_factory=dict)
     stored_biases: list[Linear] = field(default_factory=list)
 
 
@@ -105,8 +108,10 @@ class _Planner:
         self._plan = Plan()
         self._fold_of: dict[Step, FoldPlan] = {}
         self._hosted: set[Node] = set()
+        self._ready: dict[Step, Ready] = {}
 
     def run(self) -> Plan:
+        self._ready = ready_folds(self._survey)
         # From the last chain on, for a way back takes along every norm that it meets.
         order = self._survey.order
         chains = sorted(self._survey.chains, key=lambda chain: order(chain.steps[0].node))
@@ -126,6 +131,11 @@ class _Planner:
         count, why = self._readable(chain.steps)
         own = len(survey.norm_of[chain.steps[0]].steps)
         if count == 0 or chain.steps[0].node in survey.gone:
+            return why
+        ready = self._ready.get(chain.steps[0])
+        if ready is not None and ready.linear.node not in self._plan.layers:
+            self._take(ready.route, {ready.linear.node: ready.layer})
+            self._plan.ready[ready.linear.node] = ready
             return why
         if count == len(chain.steps) == 1:
             plain = plain_route(survey, chain.steps[0])
@@ -223,16 +233,21 @@ class _Planner:
         why = why or self._why_no_gain(route, layers)
         if why is not None:
             return why
+        self._take(route, layers)
+        return None
+
+    def _take(self, route: Route, layers: dict[Node, Layer]) -> None:
+        """Take a route into the plan, with what its operators have collected then."""
         self._plan.operands += route.operands
         for sink in route.sinks:
             self._plan.linears[sink.linear.node] = sink.linear
+            self._plan.ready.pop(sink.linear.node, None)
             if sink.linear.shift == "add":
                 self._hosted.add(sink.linear.node)
         self._plan.layers.update(layers)
         self._plan.folds.append(route)
         self._fold_of.update(dict.fromkeys(route.steps, route))
         self._survey.take(route)
-        return None
 
     def _why_no_gain(self, route: Route, layers: dict[Node, Layer]) -> Refused | None:
         """Why a fold would leave as many nodes, and none of them cheaper.

@@ -126,16 +126,27 @@ class Surgery:
             scope: the graph in which a new tensor is defined.
             wish: its name, if no other tensor has it.
         """
-        tensors = self.rewrite.tensors
         if known is not None and known.shape == shape and _is_only_for(known, users):
-            assert known.stored is not None
-            proto = without_data(known.stored, self._index.document.tensors.mark)
-            tensors.append(NewTensor(proto, [data], path=_stored_path(known.tensor)))
+            self.change(known, data)
             return known.tensor.name
+        return self.add(data, shape, element_type, scope, wish)
+
+    def change(self, known: Known, data: Piece) -> None:
+        """Store data in place of a constant, whoever reads it."""
+        assert known.stored is not None
+        proto = without_data(known.stored, self._index.document.tensors.mark)
+        self.rewrite.tensors.append(NewTensor(proto, [data], path=_stored_path(known.tensor)))
+
+    def add(
+        self, data: Piece, shape: tuple[int, ...], element_type: int, scope: Scope, wish: str
+    ) -> str:
+        """Store data as a new tensor, under the name that it wishes if no other has it."""
         name = self.fresh(wish)
         proto = onnx.TensorProto(name=name, data_type=element_type, dims=shape)
         graph = (*MAIN, *scope.path)
-        tensors.append(NewTensor(proto, [data], graph=graph, as_node=self._constants_as_nodes))
+        self.rewrite.tensors.append(
+            NewTensor(proto, [data], graph=graph, as_node=self._constants_as_nodes)
+        )
         self.nodes_removed -= self._constants_as_nodes
         return name
 

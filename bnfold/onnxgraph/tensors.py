@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,6 +31,11 @@ _LITTLE_ENDIAN = {
     number: np.dtype(helper.tensor_dtype_to_np_dtype(number)).newbyteorder("<")
     for number in _ITEM_BITS
 }
+PLAIN_FLOATS: dict[int, np.dtype[Any]] = {
+    number: _LITTLE_ENDIAN[number]
+    for number in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+}
+"""The float types in which weights are stored, as their raw data has them."""
 _WHOLE_ITEMS = frozenset(_ITEM_BITS.keys() - _PACKED_BITS.keys())
 _TYPED_FIELD: dict[int, int] = {
     TensorProto.FLOAT: TENSOR_FLOATS,

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, TensorProto
+from onnx import AttributeProto
 
 from bnfold.algebra.affine import Affine, scale_and_shift
 from bnfold.algebra.rounding import TINY
@@ -20,12 +19,8 @@ from bnfold.folding.rules.operators import version_of
 from bnfold.folding.rules.placed import Placed
 from bnfold.folding.rules.reading import Context
 from bnfold.onnxgraph.graph import Node
+from bnfold.onnxgraph.tensors import PLAIN_FLOATS
 
-_DTYPES: dict[int, np.dtype[Any]] = {
-    TensorProto.FLOAT: np.dtype("<f4"),
-    TensorProto.DOUBLE: np.dtype("<f8"),
-    TensorProto.FLOAT16: np.dtype("<f2"),
-}
 _Kind = tuple[int, int]
 """Number of channels and data type."""
 
@@ -49,7 +44,7 @@ def read_plain_batch_norms(nodes: Iterable[Node], context: Context) -> dict[Node
     placed: dict[Node, Placed] = {}
     for (channels, data_type), entries in found.items():
         data = b"".join(data for _, _, data in entries)
-        whole = np.frombuffer(data, _DTYPES[data_type]).reshape(-1, 4, channels)
+        whole = np.frombuffer(data, PLAIN_FLOATS[data_type]).reshape(-1, 4, channels)
         epsilons = np.array([epsilon for _, epsilon, _ in entries])[:, None]
         gamma, beta, mean, var = whole.astype(np.float64).transpose(1, 0, 2)
         scale, shift, is_good = scale_and_shift(gamma, beta, mean, var, epsilons)
@@ -88,10 +83,10 @@ def _parameters(node: Node) -> tuple[_Kind, bytes] | None:
         if stored.data_location or stored.HasField("segment"):
             return None
         dims, data_type, data = stored.dims, stored.data_type, stored.raw_data
-        if len(dims) != 1 or data_type not in _DTYPES:
+        if len(dims) != 1 or data_type not in PLAIN_FLOATS:
             return None
         own = (dims[0], data_type)
-        if kind not in (None, own) or len(data) != dims[0] * _DTYPES[data_type].itemsize:
+        if kind not in (None, own) or len(data) != dims[0] * PLAIN_FLOATS[data_type].itemsize:
             return None
         kind = own
         parts.append(data)
