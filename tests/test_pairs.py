@@ -69,11 +69,11 @@ def test_together_is_as_alone(
 def test_the_wrong_one_of_many_is_named(
     wrong: int, is_weight: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = together.rounded
+    right: Any = together.rounded  # type: ignore[attr-defined]
     up = np.float32(np.inf)
 
     def changed(exact: Array, dtype: Any) -> Array:
-        values = right(exact, dtype).copy()
+        values: Array = right(exact, dtype).copy()
         of_one = values[wrong].reshape(-1)
         if is_weight == (of_one.size > 4):
             of_one[-1] = np.nextafter(np.nextafter(of_one[-1], up), up)

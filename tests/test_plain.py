@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -68,7 +70,7 @@ def test_the_long_way_gives_the_same_bytes(layers: list[tuple[str, str, bool]], 
     require_the_same(model_of(layers, dtype))
 
 
-ODD = {
+ODD: dict[str, dict[str, Any]] = {
     "gammas of zero": {"g": [0, 1, 0, 2]},
     "factors of one": {"g": 1, "b": 3, "m": 0, "v": 1},
     "factors of one, and nothing added": {"g": 1, "b": 0, "m": 0, "v": 1},
