@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from bnfold.algebra.affine import Affine, Float64Array
+
+
+@lru_cache(maxsize=64)
+def _ones(channels: int) -> Float64Array:
+    ones = np.ones(channels)
+    ones.flags.writeable = False
+    return ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +38,9 @@ class Layer:
     @classmethod
     def plain(cls, bias: Float64Array, channels: int) -> Layer:
         """The layer as the model has it: factors of one, and ``bias`` spread over M channels."""
-        return cls(np.ones(channels), np.zeros(channels) + bias)
+        if bias.shape != (channels,):
+            bias = np.zeros(channels) + bias
+        return cls(_ones(channels), bias)
 
     @property
     def channels(self) -> int:

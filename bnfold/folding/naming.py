@@ -36,8 +36,11 @@ class Names:
         self._instead: dict[Tensor, Tensor] = {}
         self._names: dict[Tensor, str] = {}
         self._touched: dict[Tensor, None] = {}
+        self._gone: set[Node] = set()
         for fold in folds:
             self._instead.update(fold.instead)
+            self._gone.update(fold.gone)
+        self._gone.difference_update(step.node for step in hosts.values())
         self._hosts = {node.outputs[0]: step for node, step in hosts.items()}
         for node in hosts:
             # The operator and its host are two nodes, so the tensor between them stays.
@@ -93,7 +96,7 @@ class Names:
         return self._names.get(behind, behind.name)
 
     def changed(self) -> Iterator[tuple[Node, onnx.NodeProto]]:
-        """Every node that names another tensor than before."""
+        """Every node that stays and names another tensor than before."""
         nodes: dict[Node, onnx.NodeProto] = {}
         ahead = {
             self._last(step.output): (made, step.node)
@@ -109,6 +112,8 @@ class Names:
                 self._surgery.vanish(tensor, renamed=name if is_new else "")
             around = [tensor.producer] if tensor.producer is not None else []
             for node in (*around, *tensor.readers):
+                if node in self._gone:
+                    continue
                 if node not in nodes:
                     nodes[node] = onnx.NodeProto()
                     nodes[node].CopyFrom(node.proto)

@@ -285,7 +285,8 @@ class _Planner:
             stop = start + 1
             while stop < len(chain.steps) and self._fold_of.get(chain.steps[stop]) is fold:
                 stop += 1
-            part = Chain(chain.source, chain.steps[start:stop])
+            is_whole = stop - start == len(chain.steps)
+            part = chain if is_whole else Chain(chain.source, chain.steps[start:stop])
             if fold is None:
                 own = self._survey.read(part.steps[0])
                 why = own if isinstance(own, Refused) else combined(backward, forward)

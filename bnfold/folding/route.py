@@ -80,4 +80,4 @@ class Route:
     @property
     def gone(self) -> list[Node]:
         """Every node that goes."""
-        return [*(step.node for step in self.steps), *self.passed]
+        return [step.node for step in self.steps] + self.passed

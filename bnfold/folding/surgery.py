@@ -46,6 +46,7 @@ class Surgery:
         self._reads: dict[Tensor, int] = {}
         self._unread: list[Tensor] = []
         self._deleted: set[Node] = set()
+        self._graphs: dict[Scope, Edits] = {}
         self._vanished: dict[Scope, set[str]] = defaultdict(set)
         self._renamed: dict[Scope, dict[str, str]] = defaultdict(dict)
 
@@ -151,7 +152,10 @@ class Surgery:
         return name
 
     def _graph(self, scope: Scope) -> Edits:
-        return self.rewrite.edits.at((*MAIN, *scope.path))
+        edits = self._graphs.get(scope)
+        if edits is None:
+            edits = self._graphs[scope] = self.rewrite.edits.at((*MAIN, *scope.path))
+        return edits
 
     def _sweep(self) -> None:
         """Delete the constants, and the nodes that computed them, which no node reads any more."""

@@ -77,8 +77,8 @@ class Survey:
 
     def take(self, route: Route) -> None:
         """Note what an accepted route removes."""
-        backs = [sink.back for sink in route.sinks if sink.back is not None]
-        self.gone.update(route.gone, (step.node for step in backs))
+        self.gone.update(route.gone)
+        self.gone.update(sink.back.node for sink in route.sinks if sink.back is not None)
         self.filled.update(route.fills)
         if route.direction == "backward":
             self.taken_back.update(route.steps)
@@ -232,12 +232,17 @@ class Survey:
 def _ranked(nodes: list[Node]) -> dict[Node, int]:
     """The place of each node by its depth in the graph and its name, whatever the file's order."""
     depths: dict[Node, int] = {}
+    keys: dict[Node, tuple[int, str]] = {}
     for node in nodes:
-        makers = (t.producer for t in node.inputs if t is not None)
-        depths[node] = 1 + max((depths.get(m, 0) for m in makers if m is not None), default=0)
-    names = {node: node.proto.output[0] if node.proto.output else "" for node in nodes}
-    ranked = sorted(nodes, key=lambda node: (depths[node], names[node]))
-    return {node: at for at, node in enumerate(ranked)}
+        depth = 0
+        for tensor in node.inputs:
+            maker = tensor.producer if tensor is not None else None
+            if maker is not None:
+                depth = max(depth, depths.get(maker, 0))
+        depths[node] = depth + 1
+        made = node.outputs[0] if node.outputs else None
+        keys[node] = depth + 1, made.name if made is not None else ""
+    return {node: at for at, node in enumerate(sorted(nodes, key=keys.__getitem__))}
 
 
 def article(op_type: str) -> str:

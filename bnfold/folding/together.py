@@ -78,9 +78,9 @@ def _computed(
     sinks = [route.sinks[0] for _, route in entries]
     raw = b"".join(_raw(sink.linear.weight) for sink in sinks)
     weights = np.frombuffer(raw, dtype).reshape(len(sinks), shape[0], -1)
-    scale = np.array([sink.affine.scale for sink in sinks])
-    shift = np.array([sink.affine.shift for sink in sinks])
-    before = np.array([sink.linear.layer.bias for sink in sinks])
+    scale = _stacked([sink.affine.scale for sink in sinks])
+    shift = _stacked([sink.affine.shift for sink in sinks])
+    before = _stacked([sink.linear.layer.bias for sink in sinks])
     with np.errstate(all="ignore"):
         biases = before * scale + shift
         exact = weights.astype(np.float64)
@@ -99,6 +99,10 @@ def _computed(
         layer = Layer(scale[at], biases[at])
         ready[step] = Ready(route, layer, new[at].tobytes(), new_biases[at].tobytes())
     return ready
+
+
+def _stacked(vectors: list[Float64Array]) -> Float64Array:
+    return np.concatenate(vectors).reshape(len(vectors), -1)
 
 
 def _stored(exact: Float64Array, dtype: np.dtype[np.generic]) -> tuple[Array, Array]:

@@ -78,10 +78,13 @@ def _deleted(message: Message, number: int, position: int) -> tuple[int, int, li
 def rewritten(message: Message, edits: Edits) -> list[Piece]:
     """The message with its edits: what they do not name is the same bytes, in the same order."""
     changes: list[tuple[int, int, list[Piece]]] = []
+    spans, singular = message.spans, message.singular
     for (number, position), pieces in edits.replaced.items():
-        tag_start, _, stop = message.span(number, position)
-        changes.append((tag_start, stop, pieces))
-        changes += [_deleted(message, number, other) for other in message.others(number, position)]
+        flat, at = spans[number], 3 * position
+        changes.append((flat[at], flat[at + 2], pieces))
+        if number in singular:
+            others = message.others(number, position)
+            changes += [_deleted(message, number, other) for other in others]
     for (number, position), inner in edits.inner.items():
         if (number, position) in edits.replaced or inner.is_empty:
             continue

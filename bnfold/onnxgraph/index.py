@@ -36,9 +36,11 @@ class Index:
         self.nodes: list[Node] = []
         """Every node, in an order in which each comes after those that it reads from."""
         self.main = Scope(document.proto.graph, (), None, None)
+        self._read: dict[Node, list[str]] = {}
         self._define_all()
         self._check_beside()
         self._resolve_all()
+        self._read.clear()
         self._pin()
         self.nodes = self._ordered()
 
@@ -95,23 +97,28 @@ class Index:
             tensor = tensors.setdefault(name, Tensor(name, scope))
             tensor.is_sparse = True
             tensor.position = position
+        texts: list[str] = []
         for position, node_proto in enumerate(scope.graph.node):
             node = Node(node_proto, position, scope)
             scope.nodes.append(node)
-            made = node_proto.output
-            texts = (node.op_type, node.domain, node_proto.name, *node_proto.input, *made)
-            require_text(texts, self.document.name)
+            # Repeated fields are slow to read, so each is read once.
+            read, made = list(node_proto.input), list(node_proto.output)
+            self._read[node] = read
+            texts += (node.op_type, node.domain, node_proto.name, *read, *made)
+            outputs = node.outputs
             for name in made:
                 if not name:
-                    node.outputs.append(None)
+                    outputs.append(None)
                     continue
                 if name in tensors:
                     raise self._twice(tensors[name], node)
                 tensor = tensors[name] = Tensor(name, scope)
                 tensor.producer = node
-                node.outputs.append(tensor)
+                outputs.append(tensor)
             if node_proto.attribute:
                 self._open(node)
+        if set(map(type, texts)) - {str}:
+            require_text(texts, self.document.name)
 
     def _open(self, node: Node) -> None:
         for place, attribute in enumerate(node.proto.attribute):
@@ -134,9 +141,10 @@ class Index:
         for scope in self.scopes:
             tensors = scope.tensors
             for node in scope.nodes:
-                for name in node.proto.input:
+                inputs = node.inputs
+                for name in self._read[node]:
                     if not name:
-                        node.inputs.append(None)
+                        inputs.append(None)
                         continue
                     tensor = tensors.get(name) or scope.find(name)
                     if tensor is None:
@@ -145,7 +153,7 @@ class Index:
                             "which nothing makes"
                         )
                     tensor.readers.append(node)
-                    node.inputs.append(tensor)
+                    inputs.append(tensor)
             for value in scope.graph.output:
                 tensor = scope.find(value.name)
                 if tensor is None:
@@ -180,7 +188,7 @@ class Index:
         return nodes
 
     def _sorted(self, scope: Scope) -> list[Node]:
-        if all(at < node.position for node in scope.nodes for at in _made_by(node)):
+        if all(map(_comes_after_all, scope.nodes)):
             return scope.nodes
         needs = [set(_made_by(node)) for node in scope.nodes]
         left = [len(need) for need in needs]
@@ -211,6 +219,19 @@ class Index:
 
     def _damaged(self, detail: str) -> ModelError:
         return ModelError(f"{self.document.name} is damaged: {detail}")
+
+
+def _comes_after_all(node: Node) -> bool:
+    """Whether a node stands behind those of the same graph that must come before it."""
+    if node.subgraphs:
+        return all(at < node.position for at in _made_by(node))
+    scope, position = node.scope, node.position
+    for tensor in node.inputs:
+        if tensor is not None and tensor.scope is scope:
+            maker = tensor.producer
+            if maker is not None and maker.position >= position:
+                return False
+    return True
 
 
 def _made_by(node: Node) -> Iterator[int]:

@@ -94,13 +94,15 @@ class Tensors:
 
     def is_plain(self, tensor: onnx.TensorProto) -> bool:
         """Whether a tensor holds raw data in the message, as many as its dims say: so most do."""
-        if not tensor.HasField("raw_data") or tensor.data_location or tensor.external_data:
+        bits = _ITEM_BITS.get(tensor.data_type)
+        if bits is None or tensor.data_location or tensor.external_data:
             return False
-        size, least = _ITEM_BITS.get(tensor.data_type, 0), 0
         for dim in tensor.dims:
-            size *= dim
-            least = min(least, dim)
-        return size == 8 * len(tensor.raw_data) and least == 0 and tensor.data_type in _ITEM_BITS
+            if dim < 0:
+                return False
+            bits *= dim
+        data = tensor.raw_data
+        return bits == 8 * len(data) and (bits > 0 or tensor.HasField("raw_data"))
 
     def check(self, tensor: onnx.TensorProto, where: str) -> None:
         """Raise ModelError where dims, data type and data of a tensor contradict each other."""

@@ -164,7 +164,7 @@ class Message:
         """The message in the ``position``-th field ``number``; of a singular field, all of them."""
         if (number, position) in self.known:
             return self.known[number, position]
-        places = range(self.count(number)) if self._is_singular(number) else [position]
+        places = range(self.count(number)) if number in self.singular else [position]
         spans = [self.span(number, place)[1:] for place in places]
         return Message(self.source, spans, NESTED[self.kind].get(number, "tensor"))
 
@@ -174,10 +174,12 @@ class Message:
 
     def others(self, number: int, position: int) -> list[int]:
         """The further occurrences of a singular field, which a replacement stands for too."""
-        return list(range(position + 1, self.count(number))) if self._is_singular(number) else []
+        return list(range(position + 1, self.count(number))) if number in self.singular else []
 
-    def _is_singular(self, number: int) -> bool:
-        return number in _SINGULAR.get(self.kind, ())
+    @property
+    def singular(self) -> frozenset[int]:
+        """The fields of messages that mean one message, however often they occur."""
+        return _SINGULAR.get(self.kind, frozenset())
 
     def span(self, number: int, position: int) -> tuple[int, int, int]:
         """Tag start, value start and value stop of one field."""

@@ -165,7 +165,7 @@ def _read_bias(
     node: Node, tensor: Tensor | None, context: Context, channels: int, weight: Known
 ) -> tuple[Known | None, Float64Array, tuple[str, ...]] | Refused:
     if tensor is None:
-        return None, np.zeros(1), ()
+        return None, np.zeros(channels), ()
     known = read_bias(tensor, node, "bias", context)
     if isinstance(known, Refused):
         return known
