@@ -17,7 +17,7 @@ Float64Array = npt.NDArray[np.float64]
 _PARAMETERS = ("gamma", "beta", "mean", "var")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Affine:
     """``y = scale * x + shift`` on one axis of a tensor.
 

@@ -17,7 +17,7 @@ from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.index import Index
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Step:
     """One node that is, or claims to be, an affine map.
 
@@ -42,7 +42,7 @@ class Step:
         return self.node.op_type == BATCH_NORM
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Norm:
     """One normalisation: a BatchNormalization with the constant arithmetic after it, or a chain.
 
@@ -68,7 +68,7 @@ class Norm:
         return [step.node.label for step in self.steps]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Chain:
     """Steps that follow each other with nothing else reading in between.
 

@@ -31,7 +31,7 @@ FoldPlan = Route
 """One decided edit."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Decision:
     """What becomes of one norm, or of the part of it that shares a fate.
 

@@ -17,7 +17,7 @@ from bnfold.onnxgraph.known import Known
 Direction = Literal["backward", "forward"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Sink:
     """One linear operator that takes up a part of a norm.
 
@@ -34,7 +34,7 @@ class Sink:
     border: Border | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Operand:
     """A constant that takes up a part of a norm itself: a table, a class token.
 
@@ -49,7 +49,7 @@ class Operand:
     spread: Spread
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Route:
     """The way of one or more norms through the graph.
 

@@ -28,7 +28,7 @@ SMALL = 1 << 12
 """Weights of at most so many bytes are computed together."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Ready:
     """A plain fold, and what the operator stores if it takes up nothing else.
 

@@ -8,7 +8,7 @@ from bnfold.algebra.affine import Affine
 from bnfold.algebra.spread import Spread
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Placed:
     """An affine map on one axis of a tensor.
 

@@ -56,7 +56,7 @@ class Context:
         return [int(value) for value in np.ravel(found.array)]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Inward:
     """How a linear operator reads its data: what it needs to take up a map before it.
 
@@ -80,7 +80,7 @@ class Inward:
     uneven: Refused | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Linear:
     """A linear operator in canonical form.
 
