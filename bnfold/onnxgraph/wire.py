@@ -64,6 +64,10 @@ def encoded_varint(value: int) -> bytes:
     return bytes(out)
 
 
+_SMALL = 1 << 12
+"""Fields of fewer bytes are put together: each piece that is written costs more than that."""
+
+
 @lru_cache(maxsize=64)
 def tag(number: int) -> bytes:
     """The tag of a length-delimited field."""
@@ -71,8 +75,16 @@ def tag(number: int) -> bytes:
 
 
 def delimited(number: int, pieces: list[Piece]) -> list[Piece]:
-    """A whole length-delimited field: tag, length, content."""
-    return [tag(number) + encoded_varint(total(pieces)), *pieces]
+    """A whole length-delimited field: tag, length, content; one piece where it is small."""
+    size = total(pieces)
+    head = tag(number) + encoded_varint(size)
+    if size < _SMALL:
+        for piece in pieces:
+            if type(piece) is not bytes:
+                break
+        else:
+            return [b"".join((head, *pieces))]  # type: ignore[arg-type]
+    return [head, *pieces]
 
 
 def _truncated(position: int) -> ModelError:
