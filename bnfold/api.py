@@ -10,10 +10,11 @@ import onnx
 
 from bnfold.checking.outcome import MULTIPLE, VerifyReport
 from bnfold.errors import UsageError
+from bnfold.folding.decided import Plan
 from bnfold.folding.find import Selection
 from bnfold.folding.inline import Analysis, analysed
 from bnfold.folding.outcome import Report
-from bnfold.folding.plan import Plan, plan
+from bnfold.folding.plan import plan
 from bnfold.folding.verdict import Verdict, judged
 from bnfold.measuring.outcome import LEVELS, BenchReport
 from bnfold.onnxgraph import deliver

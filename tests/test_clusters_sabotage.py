@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import bnfold
 from bnfold import result
-from bnfold.checking import cluster
+from bnfold.checking import cluster, pairs
 from bnfold.folding import apply, biases, forward, sharing
 from bnfold.folding.rules import conv, gemm
 from tests.support_clusters import models
@@ -251,6 +251,7 @@ def test_a_claim_that_is_a_little_wrong_fails(text: str, dtype: str, seed: int) 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "_is_direct", lambda folds, plan: False)
+        patch.setattr(pairs.Pairs, "read", lambda self, fold: None)
         # A map behind a convolution is compared with its own rounding, not with claims.
         patch.setattr(forward, "bordered", lambda *_: None)
         if not bnfold.fold(model).report.folded:

@@ -15,7 +15,8 @@ from onnx import helper
 
 import bnfold
 from bnfold.folding import duplicate
-from bnfold.folding.plan import Plan, plan
+from bnfold.folding.decided import Plan
+from bnfold.folding.plan import plan
 from tests.support_duplicate import (
     BN,
     DEPTHWISE,

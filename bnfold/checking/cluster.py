@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bnfold.checking.written import Written
-from bnfold.folding.plan import FoldPlan, Plan
+from bnfold.folding.decided import FoldPlan, Plan
 from bnfold.folding.rules.quantised import Dequantised
 from bnfold.folding.rules.reading import Linear
 from bnfold.onnxgraph.expressions import is_read_by_value

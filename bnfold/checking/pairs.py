@@ -21,7 +21,7 @@ from bnfold.checking.region import Bias, spread_out
 from bnfold.checking.steps import DEFAULT_EPSILON, Step
 from bnfold.checking.written import RegionError, Written
 from bnfold.checking.yardstick import quanta
-from bnfold.folding.plan import FoldPlan, Plan
+from bnfold.folding.decided import FoldPlan, Plan
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.known import stored_tensor
 from bnfold.onnxgraph.ranges import joined
@@ -159,7 +159,10 @@ class Pairs:
         proto = stored_tensor(found) if isinstance(found, Tensor) else found.proto
         if proto is None or proto.data_type != data_type or tuple(proto.dims) != shape:
             return None
-        return _raw(proto) if isinstance(found, Tensor) else joined(found.data)
+        if isinstance(found, Tensor):
+            return _raw(proto)
+        # What is not in memory is large.
+        return joined(found.data) if all(type(piece) is bytes for piece in found.data) else None
 
 
 def _raw(stored: onnx.TensorProto) -> bytes | None:

@@ -18,7 +18,7 @@ from bnfold.checking.cluster import Cluster
 from bnfold.checking.excerpt import Constant
 from bnfold.checking.written import RegionError, Stream, Written, dtype_of
 from bnfold.checking.yardstick import format_of, quanta
-from bnfold.folding.plan import Plan
+from bnfold.folding.decided import Plan
 from bnfold.folding.rules.reading import Linear
 from bnfold.folding.rules.through import Fill
 from bnfold.onnxgraph.graph import Node, Scope, Tensor

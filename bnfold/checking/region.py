@@ -18,7 +18,7 @@ from bnfold.checking.probes import Probe
 from bnfold.checking.steps import Step, step_of
 from bnfold.checking.written import Original, RegionError, Written
 from bnfold.checking.yardstick import format_of, quanta
-from bnfold.folding.plan import FoldPlan
+from bnfold.folding.decided import FoldPlan
 from bnfold.onnxgraph.expressions import is_read_by_value
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.rewrite import NewTensor

@@ -20,10 +20,10 @@ from bnfold.checking.whole_graph import require_whole
 from bnfold.checking.written import Original, RegionError, Written
 from bnfold.errors import VerificationError
 from bnfold.folding.apply import Applied
+from bnfold.folding.decided import FoldPlan, Plan
 from bnfold.folding.find import Norm
 from bnfold.folding.inline import Analysis
 from bnfold.folding.outcome import RegionsChecked
-from bnfold.folding.plan import FoldPlan, Plan
 from bnfold.folding.rules.quantised import Dequantised
 from bnfold.folding.rules.reading import Linear
 from bnfold.onnxgraph.constants import Constants

@@ -23,7 +23,7 @@ from bnfold.checking.protos import kept_attributes, nameless, set_inference
 from bnfold.checking.spelled import spelled_out
 from bnfold.checking.written import Original, RegionError, Written
 from bnfold.checking.yardstick import format_of, quanta
-from bnfold.folding.plan import Plan
+from bnfold.folding.decided import Plan
 from bnfold.onnxgraph.constants import Constants
 from bnfold.onnxgraph.expressions import EVALUATED, is_read_by_value
 from bnfold.onnxgraph.graph import Node, Scope, Tensor

@@ -11,10 +11,10 @@ import onnx
 from bnfold.algebra.layer import Layer
 from bnfold.folding.biases import Biases
 from bnfold.folding.bordering import Around, write_border, write_fill
+from bnfold.folding.decided import FoldPlan, Plan
 from bnfold.folding.find import Step, value_readers
 from bnfold.folding.naming import Names
 from bnfold.folding.operands import StoredConstant, store_operands
-from bnfold.folding.plan import FoldPlan, Plan
 from bnfold.folding.rescale import rescale
 from bnfold.folding.route import Operand
 from bnfold.folding.rules.quantised import Dequantised
@@ -80,7 +80,7 @@ class _Applier:
         for node, linear in plan.linears.items():
             layer = plan.layers[node]
             surgery.kept.add(node)
-            if node not in plan.ready and not layer.keeps_weight:
+            if not plan.is_ready(node) and not layer.keeps_weight:
                 self._users[_weight_key(linear, layer)].append(node)
         surgery.kept.update(node for fold in plan.folds for node in fold.crossed)
         self._find_hosts()
@@ -92,12 +92,12 @@ class _Applier:
         layers = {
             node: (linear, plan.layers[node])
             for node, linear in plan.linears.items()
-            if node not in plan.ready
+            if not plan.is_ready(node)
         }
         tensors = self._index.document.tensors
         biases = Biases(layers, self._hosts, self._proto, surgery, tensors, self._opset)
         for node, linear in plan.linears.items():
-            if node in plan.ready:
+            if plan.is_ready(node):
                 self._write_ready(node, plan.ready[node])
                 continue
             layer = plan.layers[node]
@@ -123,7 +123,7 @@ class _Applier:
             written = [*beside.before, proto, *beside.behind]
             if surgery.is_deleted(node):
                 continue
-            if node in plan.ready or len(written) > 1 or proto != node.proto:
+            if plan.is_ready(node) or len(written) > 1 or proto != node.proto:
                 surgery.replace(node, *written)
         self._applied.rewrite = surgery.finish()
         self._applied.nodes_removed = surgery.nodes_removed

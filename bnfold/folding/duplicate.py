@@ -12,11 +12,11 @@ import numpy as np
 
 from bnfold.errors import ModelError
 from bnfold.folding.copying import Copying, Read, is_needed, with_copies
+from bnfold.folding.decided import Decision, Plan
 from bnfold.folding.find import Chain, Selection, Step, find, gives_input
 from bnfold.folding.inline import Analysis
 from bnfold.folding.line import Line, line_before, why_dear
 from bnfold.folding.outcome import CopiedOperator
-from bnfold.folding.plan import Decision, Plan
 from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.reading import Context
 from bnfold.folding.sharing import keeps_name

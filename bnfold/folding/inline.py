@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import onnx
 
 from bnfold.errors import ModelError
+from bnfold.folding.decided import Decision, Plan
 from bnfold.folding.outcome import CopiedOperator
-from bnfold.folding.plan import Decision, Plan
 from bnfold.folding.rules.tables import BATCH_NORM, LINEAR, NORMS
 from bnfold.onnxgraph.graph import nodes_in
 from bnfold.onnxgraph.index import Index

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from bnfold.algebra.layer import Layer, push_back, push_forward
 from bnfold.folding.backward import push_back_route
+from bnfold.folding.decided import Decision, FoldPlan, Plan
 from bnfold.folding.find import Chain, Norm, Selection, Step, find
 from bnfold.folding.forward import push_forward_route, why_left_alone
 from bnfold.folding.operands import why_stored_twice
 from bnfold.folding.plain import plain_route
 from bnfold.folding.reach import Reach
 from bnfold.folding.reasons import Refused, combined
-from bnfold.folding.route import Operand, Route, Sink
+from bnfold.folding.route import Route, Sink
 from bnfold.folding.rules.border import MapBehind, PadBefore
-from bnfold.folding.rules.reading import Context, Linear
+from bnfold.folding.rules.reading import Context
 from bnfold.folding.settle import computed_biases
 from bnfold.folding.store import lost_factor, summed, why_not_storable
 from bnfold.folding.survey import Survey
@@ -26,49 +26,6 @@ from bnfold.onnxgraph.constants import Constants
 from bnfold.onnxgraph.graph import Node
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.types import Types
-
-FoldPlan = Route
-"""One decided edit."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Decision:
-    """What becomes of one norm, or of the part of it that shares a fate.
-
-    Attributes:
-        norm: the norm, reduced to that part.
-        fold: the fold that it is part of, or None where it stays.
-        refused: why it stays, or None.
-        assumed_inference: whether it is a training-mode norm that was read as inference.
-    """
-
-    norm: Norm
-    fold: FoldPlan | None = None
-    refused: Refused | None = None
-    assumed_inference: bool = False
-
-
-@dataclass
-class Plan:
-    """Every decision about one model.
-
-    Attributes:
-        decisions: one for each norm, or part of one, in topological order.
-        folds: the decided edits, in topological order.
-        linears: the operators that take up a map, in canonical form.
-        layers: what each of them collects from all folds.
-        operands: the constants that take up a map themselves.
-        ready: operators that take up one plain norm and nothing else, with what they store.
-        stored_biases: operators without a part in a fold whose computed bias is stored as it is.
-    """
-
-    decisions: list[Decision] = field(default_factory=list)
-    folds: list[FoldPlan] = field(default_factory=list)
-    linears: dict[Node, Linear] = field(default_factory=dict)
-    layers: dict[Node, Layer] = field(default_factory=dict)
-    operands: list[Operand] = field(default_factory=list)
-    ready: dict[Node, Ready] = field(default_factory=dict)
-    stored_biases: list[Linear] = field(default_factory=list)
 
 
 def plan(index: Index, selection: Selection, *, assume_inference: bool = False) -> Plan:
@@ -241,7 +198,6 @@ class _Planner:
         self._plan.operands += route.operands
         for sink in route.sinks:
             self._plan.linears[sink.linear.node] = sink.linear
-            self._plan.ready.pop(sink.linear.node, None)
             if sink.linear.shift == "add":
                 self._hosted.add(sink.linear.node)
         self._plan.layers.update(layers)

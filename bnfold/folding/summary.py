@@ -11,10 +11,10 @@ import onnx
 from bnfold.algebra.layer import Layer
 from bnfold.folding.apply import Applied
 from bnfold.folding.course import Course, Courses
+from bnfold.folding.decided import Decision, FoldPlan
 from bnfold.folding.find import Norm
 from bnfold.folding.inline import Analysis
 from bnfold.folding.outcome import Folded, Kept, Kind, Report
-from bnfold.folding.plan import Decision, FoldPlan
 from bnfold.folding.reasons import REASONS
 from bnfold.folding.rescale import notes_on_scales
 from bnfold.folding.route import Operand

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import onnx
 
 from bnfold.folding.course import Courses
+from bnfold.folding.decided import Decision, FoldPlan
 from bnfold.folding.inline import Analysis
 from bnfold.folding.outcome import route_line
-from bnfold.folding.plan import Decision, FoldPlan
 from bnfold.onnxgraph.edits import Edits
 from bnfold.onnxgraph.graph import Node, Scope, Tensor
 from bnfold.onnxgraph.ranges import joined
