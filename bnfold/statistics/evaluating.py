@@ -11,16 +11,24 @@ from bnfold.onnxgraph.load import Document
 from bnfold.onnxgraph.types import Types
 from bnfold.statistics.inputs import Feed
 from bnfold.statistics.moments import Moments
-from bnfold.statistics.program import observed_in, read_moments
+from bnfold.statistics.program import added_prefix, observed_in, read_moments
 
 _RARE = frozenset({TensorProto.DOUBLE, TensorProto.BFLOAT16})
 
 
-def has_rare_floats(document: Document) -> bool:
-    """Whether a model computes in float64 or bfloat16, for which runtimes lack operators."""
-    index = Index(document)
+def has_rare_floats(program: Document) -> bool:
+    """Whether a model computes in float64 or bfloat16, for which runtimes lack operators.
+
+    Args:
+        program: of ``observing``, or of ``training_form``. What those compute does not count.
+    """
+    index, prefix = Index(program), added_prefix(program.proto)
     types = Types(index)
-    return any(types.element_type(t) in _RARE for t in index.main.tensors.values())
+    return any(
+        types.element_type(tensor) in _RARE
+        for name, tensor in index.main.tensors.items()
+        if tensor.producer is None or not name.startswith(prefix)
+    )
 
 
 def evaluated_moments(

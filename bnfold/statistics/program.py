@@ -20,9 +20,8 @@ from bnfold.statistics.moments import Moments
 OBSERVED: Final = "bnfold.observed"
 """The key of the metadata that lists the tensors whose statistics a model gives."""
 
-_KINDS: Final = ("mean", "rest", "var", "shape")
-"""The outputs for each tensor: its mean as first computed, what that lacks, the biased variance
-around both, and the shape of the tensor."""
+_KINDS: Final = ("mean", "var", "shape")
+"""The outputs for each tensor: its mean, its biased variance, and its shape."""
 
 
 class BadStatistic(ModelError):  # noqa: N818
@@ -46,8 +45,8 @@ class Statistics:
     """The tensors that hold the statistics of one tensor x, seen as ``(N, C, L)``.
 
     Attributes:
-        deviations: ``x - mean``.
-        var: biased, ``(1, C, 1)``.
+        deviations: ``x - mean``, float64.
+        var: biased, float64, ``(1, C, 1)``.
         shape: of x.
     """
 
@@ -81,13 +80,13 @@ class Program:
     def statistics(self, tensor: str, element_type: int) -> tuple[list[onnx.NodeProto], Statistics]:
         """The nodes that compute the statistics of a tensor over every axis but axis 1.
 
-        The variance is the mean of the squared deviations, so nothing cancels. The mean is
-        corrected by the mean of the deviations, which is what its own sum has lost to rounding.
+        The variance is the mean of the squared deviations, so nothing cancels. All sums are of
+        float64: the runtime adds one value after the other, so that in float32 the variance of
+        65,536 values is off by 1e-5.
 
         Args:
             tensor: ``(N, C, *spatial)``.
-            element_type: its ONNX data type; float64 is computed in float64, all others in
-                float32.
+            element_type: its ONNX data type.
         """
         at = len(self._observed)
         self._observed.append(tensor)
@@ -98,20 +97,18 @@ class Program:
             nodes.append(helper.make_node(op_type, inputs, [name], **attributes))
             return name
 
-        def mean(of: str, output: str = "") -> str:
+        def mean(of: str, output: str) -> str:
             if self._opset >= 18:
                 return add("ReduceMean", of, axes, output=output, keepdims=1)
             return add("ReduceMean", of, output=output, axes=[0, 2], keepdims=1)
 
         layout = self.constant(nodes, [0, 0, -1])
         axes = self.constant(nodes, [0, 2]) if self._opset >= 18 else ""
-        wide = TensorProto.DOUBLE if element_type == TensorProto.DOUBLE else TensorProto.FLOAT
-        source = tensor if element_type == wide else add("Cast", tensor, to=wide)
+        source = tensor
+        if element_type != TensorProto.DOUBLE:
+            source = add("Cast", tensor, to=TensorProto.DOUBLE)
         flat = add("Reshape", source, layout)
-        first = mean(flat, self._output(at, "mean"))
-        rough = add("Sub", flat, first)
-        rest = mean(rough, self._output(at, "rest"))
-        deviations = add("Sub", rough, rest)
+        deviations = add("Sub", flat, mean(flat, self._output(at, "mean")))
         var = mean(add("Mul", deviations, deviations), self._output(at, "var"))
         shape = add("Shape", tensor, output=self._output(at, "shape"))
         return nodes, Statistics(deviations, var, shape)
@@ -156,12 +153,25 @@ def observed_in(model: onnx.ModelProto) -> Mapping[str, Sequence[str]]:
     Raises:
         ModelError: the model was not made by ``Program``.
     """
+    prefix, names = _record(model)
+    return {name: [f"{prefix}_{kind}_{at}" for kind in _KINDS] for at, name in enumerate(names)}
+
+
+def added_prefix(model: onnx.ModelProto) -> str:
+    """How the names of all tensors begin that ``Program`` added to a model, and no others.
+
+    Raises:
+        ModelError: the model was not made by ``Program``.
+    """
+    prefix, _ = _record(model)
+    return f"{prefix}_"
+
+
+def _record(model: onnx.ModelProto) -> tuple[str, list[str]]:
     for entry in model.metadata_props:
         if entry.key == OBSERVED:
             prefix, names = json.loads(entry.value)
-            return {
-                name: [f"{prefix}_{kind}_{at}" for kind in _KINDS] for at, name in enumerate(names)
-            }
+            return prefix, names
     raise ModelError("the model has no outputs with statistics")
 
 
@@ -177,13 +187,10 @@ def read_moments(
         ModelError: a statistic is NaN or infinite, or a tensor has one value for each channel.
     """
     found: dict[str, Moments] = {}
-    for name, (mean, rest, var, shape) in observed.items():
+    for name, (mean, var, shape) in observed.items():
         sizes = [int(size) for size in values[shape]]
         m = int(np.prod([sizes[0], *sizes[2:]]))
-        first, lost, variances = (
-            values[output].astype(np.float64).reshape(-1) for output in (mean, rest, var)
-        )
-        means = first + np.where(np.isfinite(lost), lost, 0.0)
+        means, variances = (values[output].astype(np.float64).reshape(-1) for output in (mean, var))
         bad = np.flatnonzero(~(np.isfinite(means) & np.isfinite(variances)))
         if bad.size:
             raise BadStatistic(

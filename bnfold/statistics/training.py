@@ -24,8 +24,8 @@ Given = Mapping[str, npt.NDArray[Any]]
 def training_form(index: Index, norms: Sequence[BatchNorm]) -> Document:
     """N_tr: norms normalise by their mini-batch, and its statistics are the outputs.
 
-    ``y = (x - mean) / sqrt(var + epsilon) * gamma + beta`` is written in plain operators, in
-    float32, or in float64 where x is. All other norms, and Dropout, are in inference form.
+    ``y = (x - mean) / sqrt(var + epsilon) * gamma + beta`` is written in plain operators on
+    float64, and rounded once. All other norms, and Dropout, are in inference form.
 
     Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), Algorithm 2, steps 1 to 5, and Algorithm 1.
     """
@@ -123,7 +123,6 @@ def _infer_elsewhere(program: Program, index: Index, chosen: Collection[Node]) -
 
 def _normalised(program: Program, norm: BatchNorm, of: Statistics) -> list[onnx.NodeProto]:
     """The nodes that make the output of a norm from the statistics of its batch."""
-    wide = TensorProto.DOUBLE if norm.element_type == TensorProto.DOUBLE else TensorProto.FLOAT
     nodes: list[onnx.NodeProto] = []
     proto = norm.node.proto
 
@@ -133,14 +132,13 @@ def _normalised(program: Program, norm: BatchNorm, of: Statistics) -> list[onnx.
         return name
 
     along = program.constant(nodes, [1, -1, 1])
-    epsilon = program.fresh()
-    value = helper.make_tensor(epsilon, wide, [], [norm.epsilon])
-    nodes.append(helper.make_node("Constant", [], [epsilon], value=value))
-    root = add("Sqrt", add("Add", of.var, epsilon))
-    gamma, beta = (add("Reshape", add("Cast", proto.input[at], to=wide), along) for at in (1, 2))
-    scaled = add("Mul", add("Div", of.deviations, root), gamma)
-    flat = add("Add", scaled, beta)
-    if norm.element_type == wide:
+    value = helper.make_tensor("", TensorProto.DOUBLE, [], [norm.epsilon])
+    root = add("Sqrt", add("Add", of.var, add("Constant", value=value)))
+    gamma, beta = (
+        add("Reshape", add("Cast", proto.input[at], to=TensorProto.DOUBLE), along) for at in (1, 2)
+    )
+    flat = add("Add", add("Mul", of.deviations, add("Div", gamma, root)), beta)
+    if norm.element_type == TensorProto.DOUBLE:
         add("Reshape", flat, of.shape, output=proto.output[0])
     else:
         add("Cast", add("Reshape", flat, of.shape), output=proto.output[0], to=norm.element_type)
