@@ -113,9 +113,16 @@ def trained(
 
 
 def in_sequence(
-    proto: onnx.ModelProto, batches: Sequence[Mapping[str, Array]], estimator: str = "paper"
+    proto: onnx.ModelProto,
+    batches: Sequence[Mapping[str, Array]],
+    estimator: str = "paper",
+    stored_in: npt.DTypeLike = np.float64,
 ) -> dict[str, Statistics]:
-    """The same, where the norms before each one are in inference form with their new statistics."""
+    """The same, where the norms before each one are in inference form with their new statistics.
+
+    Args:
+        stored_in: the dtype to which those are rounded before they are used.
+    """
     evaluator = Evaluator(proto)
     givens: list[dict[str, Array]] = [dict(feed) for feed in batches]
     found: dict[str, Statistics] = {}
@@ -127,6 +134,7 @@ def in_sequence(
             gathered.append((data.size // data.shape[1], data.mean(axes), data.var(axes)))
         mean, var = found[node.output[0]] = estimate(gathered, estimator)
         gamma, beta = (stored(proto, node.input[at]) for at in (1, 2))
+        mean, var = (vector.astype(stored_in).astype(np.float64) for vector in (mean, var))
         for given in givens:
             data = evaluator.run(given, [node.input[0]])[node.input[0]]
             given[node.output[0]] = batch_norm_inference(

@@ -94,27 +94,6 @@ def test_a_large_offset_costs_no_digits() -> None:
     assert np.abs(found[1] / wanted - 1).max() < 1e-6
 
 
-@pytest.mark.parametrize("opset", [13, 18])
-@pytest.mark.parametrize("shape", [(40_000, 3), (2_000, 3, 5), (1, 3, 512, 512)])
-def test_many_values_cost_no_digits(shape: tuple[int, ...], opset: int) -> None:
-    # A sum of float32 that takes one value after the other is off by up to 2e-5 here.
-    dims = ",".join(["N", "3", "H", "W"][: len(shape)])
-    one = np.ones(3, np.float32)
-    proto = model(
-        "y = BatchNormalization(x, g, b, m, v)",
-        {"g": one, "b": one, "m": one, "v": one},
-        opset=opset,
-        inputs=f"float[{dims}] x",
-        outputs=f"float[{dims}] y",
-    )
-    x = (np.random.default_rng(0).standard_normal(shape) + 3).astype(np.float32)
-    found = statistics_of(bnfold.calibrate(proto, [x]).model)["y"]
-    axes = (0, *range(2, x.ndim))
-    exact = x.astype(np.float64)
-    for vector, wanted in zip(found, (exact.mean(axes), exact.var(axes, ddof=1)), strict=True):
-        assert (np.abs(vector - wanted) <= 0.501 * np.spacing(wanted.astype(np.float32))).all()
-
-
 @pytest.mark.parametrize("rank", [2, 3, 5])
 def test_any_number_of_axes(rank: int) -> None:
     dims = ",".join(["N", "3", "H", "W", "D"][:rank])

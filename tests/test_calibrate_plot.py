@@ -61,6 +61,7 @@ def report(*norms: Estimated, **fields: object) -> CalibrateReport:
         model="resnet.onnx",
         estimator="paper",
         mode="batch",
+        precision="model",
         data="train.npz",
         batches=32,
         merged_batches=0,

@@ -76,6 +76,9 @@ def calibrate(
             "--merge-stats", metavar="FILE", help="Count saved statistics too; repeatable."
         ),
     ] = None,
+    precision: Annotated[
+        str, typer.Option("--precision", metavar="KIND", help="model or float64.")
+    ] = "model",
     threads: Annotated[
         int,
         typer.Option("--threads", metavar="N", min=0, help="Threads within an operator; 0 is all."),
@@ -137,6 +140,7 @@ def calibrate(
                     tolerance=tolerance,
                     merge_stats=merge_stats or (),
                     save_stats=save_stats,
+                    precision=precision,
                     threads=threads,
                     executor=executor,
                     in_flight=in_flight,

@@ -21,7 +21,8 @@ def calibrate_text(report: CalibrateReport, written: str | None = None) -> str:
     what = what.replace("batchs", "batches")
     lines = [f"{report.model}: {what}"]
     lines += fact("data", _data(report))
-    lines += fact("estimator", f"{report.estimator}, mode {report.mode}")
+    exactly = ", in float64" if report.precision == "float64" else ""
+    lines += fact("estimator", f"{report.estimator}, mode {report.mode}{exactly}")
     if report.last_move is not None:
         words = f"the last batch moved the estimates by {report.last_move:.2g} standard deviations"
         if report.is_settled:

@@ -34,6 +34,7 @@ def calibrate(
     tolerance: float | None = None,
     merge_stats: Iterable[StrPath] = (),
     save_stats: StrPath | None = None,
+    precision: str = "model",
     threads: int = 0,
     executor: Executor | None = None,
     in_flight: int | None = None,
@@ -68,7 +69,11 @@ def calibrate(
         merge_stats: files of ``save_stats``; their batches count too. Batches of the same data
             that are in them are not run again, so an interrupted run goes on.
         save_stats: a file for the statistics, which is also written where the run fails.
-        threads: within an operator; 0 for onnxruntime's own choice, with an executor for 1.
+        precision: ``model``, onnxruntime computes the layers in the dtypes of the model, or
+            ``float64``, everything is evaluated in float64, without onnxruntime; that is exact
+            but for the rounding of what is stored, and slower on large models.
+        threads: within an operator; 0 for onnxruntime's own choice, with an executor for 1. Only
+            for precision ``model``.
         executor: runs the batches: any ``concurrent.futures.Executor``, of threads, of processes,
             or of machines that have bnfold, such as dask's ``Client.get_executor()``. The numbers
             are the same, since the batches are merged in their order.
@@ -83,7 +88,7 @@ def calibrate(
 
     Raises:
         FileError: a file cannot be read or written.
-        ModelError: the model is damaged, has no BatchNormalization, or onnxruntime cannot run it;
+        ModelError: the model is damaged, has no BatchNormalization, or cannot be run;
             a batch has one value for each channel, or a statistic is not finite.
         UsageError: data or options do not fit the model, or there is no onnxruntime.
         BnfoldError: the executor lost a batch, which the message names.
@@ -94,7 +99,6 @@ def calibrate(
     from bnfold.statistics.data import batches_of
     from bnfold.statistics.estimating import estimated
     from bnfold.statistics.inputs import inputs_of
-    from bnfold.statistics.observe import moments_of
     from bnfold.statistics.options import read_options
 
     if isinstance(merge_stats, (str, Path)):
@@ -107,10 +111,11 @@ def calibrate(
         tolerance=tolerance,
         merge=[Path(path) for path in merge_stats],
         keep=Path(save_stats) if save_stats is not None else None,
+        precision=precision,
         threads=threads,
         progress=progress,
     )
-    source = moments_of if executor is None else _source(executor, in_flight)
+    source = _source(executor, in_flight, in_float64=options.precision == "float64")
     document = load(model, name=name, folder=Path(base_dir) if base_dir is not None else None)
 
     def read_data() -> Batches:
@@ -127,11 +132,15 @@ def calibrate(
     return estimated(document, read_data if data is not None else None, options, source)
 
 
-def _source(executor: Executor, in_flight: int | None) -> Source:
+def _source(executor: Executor | None, in_flight: int | None, *, in_float64: bool) -> Source:
     from bnfold.statistics.dispatch import require_executor
+    from bnfold.statistics.evaluating import evaluated_moments
+    from bnfold.statistics.observe import moments_of
     from bnfold.statistics.worker import moments_on
 
+    if executor is None:
+        return evaluated_moments if in_float64 else moments_of
     require_executor(executor)
     if in_flight is not None and in_flight < 1:
         raise UsageError(f"in_flight {in_flight}: it has to be at least 1")
-    return partial(moments_on, executor, in_flight=in_flight)
+    return partial(moments_on, executor, in_flight=in_flight, in_float64=in_float64)

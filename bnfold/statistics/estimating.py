@@ -46,7 +46,9 @@ def estimated(
     index = Index(document)
     context = context_of(index)
     found = find_batch_norms(index, context, options.selection)
-    gathered = Gathered(document.name, fingerprint(given), options.mode, tuple(found.tensors))
+    gathered = Gathered(
+        document.name, fingerprint(given), options.mode, tuple(found.tensors), options.precision
+    )
     for path in options.merge:
         gathered.take_up(path)
     batches = batches_for() if batches_for is not None else None
@@ -64,6 +66,7 @@ def estimated(
         model=document.name,
         estimator=options.estimator,
         mode=options.mode,
+        precision=options.precision,
         data=batches.name if batches is not None else "",
         batches=gathered.batches,
         merged_batches=merged_batches,

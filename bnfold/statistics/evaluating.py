@@ -1,8 +1,8 @@
-"""Batches computed by the float64 evaluator: for models that onnxruntime has no kernels for."""
+"""Batches computed by the float64 evaluator: on demand, and where onnxruntime has no kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 from onnx import TensorProto
 
@@ -32,13 +32,14 @@ def has_rare_floats(program: Document) -> bool:
 
 
 def evaluated_moments(
-    program: Document, feeds: Iterable[Feed], first: int = 1
-) -> Iterator[dict[str, Moments]]:
+    program: Document, feeds: Iterable[Feed], *, threads: int = 0, first: int = 1
+) -> Generator[dict[str, Moments], None, None]:
     """The moments of each batch, in order, with every float a float64.
 
     Args:
         program: of ``observing``, or of ``training_form``.
         feeds: the batches.
+        threads: has no meaning here: NumPy has its own.
         first: the number of the first batch, for messages.
 
     Raises:

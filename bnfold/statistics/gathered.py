@@ -31,6 +31,7 @@ class Gathered:
         fingerprint: of the model and all its weights.
         mode: ``batch`` or ``sequential``.
         tensors: whose statistics are gathered.
+        precision: ``model`` or ``float64``.
         moments: tensor -> moments, of those that have any.
         seen: key of data -> how many of its batches are in the moments. In sequential mode only
             of those tensors that are not done.
@@ -41,6 +42,7 @@ class Gathered:
     fingerprint: str
     mode: str
     tensors: tuple[str, ...]
+    precision: str = "model"
     moments: dict[str, Moments] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
@@ -81,6 +83,7 @@ class Gathered:
             "model": self.model,
             "fingerprint": self.fingerprint,
             "mode": self.mode,
+            "precision": self.precision,
             "tensors": list(self.tensors),
             "seen": self.seen,
             "done": sorted(self.done),
@@ -94,14 +97,18 @@ class Gathered:
 
         Raises:
             FileError: it cannot be read, or holds no statistics.
-            UsageError: they are of another model, other norms or another mode, or of batches
-                that are in already.
+            UsageError: they are of another model, other norms, another mode or precision, or of
+                batches that are in already.
         """
         other = _read(path)
         if other.fingerprint != self.fingerprint:
             raise UsageError(f"{path} has statistics of another model ({other.model})")
         if other.mode != self.mode:
             raise UsageError(f"{path} has statistics of mode {other.mode}, not {self.mode}")
+        if other.precision != self.precision:
+            raise UsageError(
+                f"{path} has statistics of precision {other.precision}, not {self.precision}"
+            )
         if other.tensors != self.tensors:
             raise UsageError(
                 f"{path} has statistics of {_listed(other.tensors)}, and this run is about "
@@ -161,6 +168,7 @@ def _read(path: Path) -> Gathered:
             str(whole["fingerprint"]),
             str(whole["mode"]),
             tuple(map(str, whole["tensors"])),
+            str(whole["precision"]),
             {str(name): _moments(entry) for name, entry in whole["moments"].items()},
             {str(key): int(count) for key, count in whole["seen"].items()},
             set(map(str, whole["done"])),

@@ -94,7 +94,7 @@ def moments_of(
             for number, values in enumerate(runner.over(feeds, first), start=first):
                 yield read_moments(values, observed, f"batch {number}")
             return
-    yield from evaluated_moments(program, feeds, first)
+    yield from evaluated_moments(program, feeds, first=first)
 
 
 def as_bytes(program: Document) -> bytes:

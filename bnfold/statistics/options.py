@@ -15,6 +15,9 @@ from bnfold.statistics.moments import ESTIMATORS, Estimator
 Mode = Literal["batch", "sequential"]
 MODES: Final[tuple[Mode, ...]] = ("batch", "sequential")
 
+Precision = Literal["model", "float64"]
+PRECISIONS: Final[tuple[Precision, ...]] = ("model", "float64")
+
 Progress = Callable[[float, str], None]
 """Takes the part that is done, from 0 to 1, and what goes on, in words."""
 
@@ -32,6 +35,8 @@ class Options:
             never.
         merge: files of statistics to begin with.
         keep: the file to which statistics are saved, or None.
+        precision: ``model``: onnxruntime computes the layers, in the dtypes of the model;
+            ``float64``: bnfold evaluates everything in float64.
         threads: within an operator; 0 for onnxruntime's own choice.
         progress: is told how far it is, or None.
     """
@@ -42,6 +47,7 @@ class Options:
     tolerance: float | None = None
     merge: tuple[Path, ...] = ()
     keep: Path | None = None
+    precision: Precision = "model"
     threads: int = 0
     progress: Progress | None = None
 
@@ -55,6 +61,7 @@ def read_options(
     tolerance: float | None,
     merge: Iterable[Path],
     keep: Path | None,
+    precision: str,
     threads: int,
     progress: Progress | None,
 ) -> Options:
@@ -73,6 +80,13 @@ def read_options(
         raise UsageError(f"tolerance {tolerance:g}: it has to be a finite number above 0")
     if threads < 0:
         raise UsageError(f"threads {threads}: it has to be at least 0")
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision {precision!r}: it has to be one of {', '.join(PRECISIONS)}")
+    if precision == "float64" and threads:
+        raise UsageError(
+            f"threads {threads}: they are those of onnxruntime, which precision float64 does "
+            "without"
+        )
     return Options(
         estimator,
         mode,
@@ -80,6 +94,7 @@ def read_options(
         tolerance,
         tuple(merge),
         keep,
+        precision,
         threads,
         progress,
     )

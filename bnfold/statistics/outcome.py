@@ -61,7 +61,7 @@ class CalibrateReport:
 
     Attributes:
         model: what it is called.
-        estimator, mode: as asked for.
+        estimator, mode, precision: as asked for.
         data: what the data is called; ``""`` where there was none but saved statistics.
         batches: how many batches are in the estimates, merged ones included; of the norm with
             the most.
@@ -79,6 +79,7 @@ class CalibrateReport:
     model: str
     estimator: str
     mode: str
+    precision: str
     data: str
     batches: int
     merged_batches: int

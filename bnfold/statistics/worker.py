@@ -42,6 +42,7 @@ class Task:
         feed: input -> values.
         threads: within an operator.
         model: of ``as_bytes``, only for a process that has asked for it.
+        in_float64: whether the model is evaluated in float64, without onnxruntime.
     """
 
     key: str
@@ -49,6 +50,7 @@ class Task:
     feed: Feed
     threads: int
     model: bytes | None = None
+    in_float64: bool = False
 
 
 def moments_on(
@@ -59,10 +61,12 @@ def moments_on(
     threads: int = 0,
     first: int = 1,
     in_flight: int | None = None,
+    in_float64: bool = False,
 ) -> Generator[dict[str, Moments], None, None]:
     """The moments of each batch, in order, computed by the workers of an executor.
 
-    They are those that ``moments_of`` computes. The model goes to each process once.
+    They are those that ``moments_of`` computes, or ``evaluated_moments``. The model goes to each
+    process once.
 
     Args:
         executor: of threads, processes or machines that have bnfold and onnxruntime.
@@ -71,13 +75,17 @@ def moments_on(
         threads: within an operator; 0 for 1, since there are as many batches as workers.
         first: the number of the first batch, for messages.
         in_flight: how many batches are; by default two for each worker.
+        in_float64: whether they are those of ``evaluated_moments``.
 
     Raises:
         BnfoldError: a batch failed; the message names it.
     """
     model = as_bytes(program)
-    key = hashlib.sha256(model).hexdigest()
-    tasks = (Task(key, number, feed, threads or 1) for number, feed in enumerate(feeds, first))
+    key = hashlib.sha256(model).hexdigest() + (" in float64" if in_float64 else "")
+    tasks = (
+        Task(key, number, feed, threads or 1, in_float64=in_float64)
+        for number, feed in enumerate(feeds, first)
+    )
     try:
         yield from in_order(
             executor,
@@ -119,7 +127,7 @@ class _Held:
         self._at_work = 0
         self._timer: threading.Timer | None = None
         self._is_closed = False
-        self._evaluated: Document | None = None
+        self._evaluated = load(self._path) if task.in_float64 else None
 
     def begin(self) -> None:
         """A batch is about to run: until it has, nothing is cleaned up."""
@@ -167,7 +175,7 @@ class _Held:
         """
         if runner is None:
             assert self._evaluated is not None
-            (found,) = evaluated_moments(self._evaluated, [feed], number)
+            (found,) = evaluated_moments(self._evaluated, [feed], first=number)
             return found
         try:
             (values,) = runner.over([feed], number - done)
