@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bnfold.measuring.outcome import BenchReport, Cell, Level
 from bnfold.report.bench_words import LEVEL_NAMES, by_level, folded_by_runtime, removed, summary
 from bnfold.report.lines import count
-from bnfold.report.picture import BAND, BLUE, GREY, GRID, INK, PALE, VERMILLION, drawn
+from bnfold.report.picture import (
+    BAND,
+    BLUE,
+    EDGE,
+    GREY,
+    GRID,
+    INK,
+    PALE,
+    VERMILLION,
+    WIDTH,
+    Page,
+    drawn,
+)
 from bnfold.report.quantities import Verdict, duration, multiple, verdict
 
 if TYPE_CHECKING:
@@ -18,11 +29,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Sizes in inches, from the left and from the top.
-_WIDTH, _EDGE = 9.0, 0.3
 _LEVELS, _BATCHES, _RIGHT = 1.95, 0.75, 2.75
 _ROW, _GAP = 0.27, 0.17
-_TITLE, _LINE, _SMALL_LINE = 0.34, 0.21, 0.165
-_HEAD, _AXIS = 0.55, 0.62
+_HEAD = 0.55
 
 _LEAST = (0.9, 1.15)
 """Ratios that the axis always has, so that noise does not fill it."""
@@ -49,8 +58,8 @@ def bench_plot(report: BenchReport, ending: str) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Page:
-    """Where things are, in inches.
+class _Columns:
+    """Where things are on the page, in inches.
 
     Attributes:
         left: of the panel.
@@ -63,8 +72,8 @@ class _Page:
     has_norms: bool
 
     @classmethod
-    def of(cls, report: BenchReport) -> _Page:
-        """The page that holds a report."""
+    def of(cls, report: BenchReport) -> _Columns:
+        """The columns that a report needs."""
         has_batches = len({cell.batch for cell in report.cells}) > 1
         is_known = any(start.norms_left is not None for start in report.starts)
         left = _LEVELS + has_batches * _BATCHES
@@ -73,7 +82,7 @@ class _Page:
     @property
     def width(self) -> float:
         """Of the panel."""
-        return _WIDTH - self.left - _RIGHT
+        return WIDTH - self.left - _RIGHT
 
     def write(self, axes: Axes, x: float, y: float, text: str, **look: Any) -> None:
         """Put a text beside the panel: x from the left edge of the page, y as the rows count."""
@@ -88,39 +97,20 @@ class _Page:
 
 
 def _figure(report: BenchReport) -> Figure:
-    from matplotlib.figure import Figure
-
-    levels, page = by_level(report.cells), _Page.of(report)
+    levels, columns = by_level(report.cells), _Columns.of(report)
     rows = len(report.cells) * _ROW + (len(levels) - 1) * _GAP
-    said = textwrap.wrap(summary(report), 108)
-    caption = [line for text in _caption(report) for line in textwrap.wrap(text, 134)]
-    above = _EDGE + _TITLE + len(said) * _LINE + _HEAD
-    height = above + rows + _AXIS + len(caption) * _SMALL_LINE + _EDGE
-    figure = Figure(figsize=(_WIDTH, height), facecolor="white")
-
-    def write(at: float, text: str, **look: Any) -> None:
-        """Put a line so many inches below the upper edge."""
-        figure.text(
-            _EDGE / _WIDTH, 1 - at / height, text, va="top", ha="left", parse_math=False, **look
-        )
-
-    write(_EDGE, _title(report), size=13, weight="bold", color=INK)
-    for number, line in enumerate(said):
-        write(_EDGE + _TITLE + number * _LINE, line, size=10, color=INK)
-    for number, line in enumerate(caption):
-        at = above + rows + _AXIS + number * _SMALL_LINE
-        write(at, line, size=7.5, color=PALE)
-
-    left, bottom = page.left / _WIDTH, 1 - (above + rows) / height
-    axes = figure.add_axes((left, bottom, page.width / _WIDTH, rows / height))
+    page = Page(_title(report), summary(report), _caption(report), head=_HEAD, inner=rows)
+    axes = page.panel(columns.left, columns.width)
     axes.set_ylim(rows, 0)
     _scale(axes, report)
-    _heads(axes, page)
-    _rows(axes, page, report, levels)
-    return figure
+    _heads(axes, columns)
+    _rows(axes, columns, report, levels)
+    return page.figure
 
 
-def _rows(axes: Axes, page: _Page, report: BenchReport, levels: dict[Level, list[Cell]]) -> None:
+def _rows(
+    axes: Axes, columns: _Columns, report: BenchReport, levels: dict[Level, list[Cell]]
+) -> None:
     """All rows; the vertical axis is in inches below the top of the panel."""
     folds = {start.level: folded_by_runtime(report, start) for start in report.starts}
     top = 0.0
@@ -128,21 +118,21 @@ def _rows(axes: Axes, page: _Page, report: BenchReport, levels: dict[Level, list
         bottom = top + len(cells) * _ROW
         middle = (top + bottom) / 2
         axes.axhspan(top, bottom, color=BAND, lw=0, zorder=0)
-        page.write(axes, _EDGE, middle, LEVEL_NAMES[level], size=8.5, color=INK)
+        columns.write(axes, EDGE, middle, LEVEL_NAMES[level], size=8.5, color=INK)
         for number, cell in enumerate(cells):
             y = top + (number + 0.5) * _ROW
             _row(axes, cell, y)
-            if page.has_batches:
+            if columns.has_batches:
                 batch = f"batch {cell.batch}"
-                page.write(axes, page.left - 0.1, y, batch, size=8, color=PALE, ha="right")
+                columns.write(axes, columns.left - 0.1, y, batch, size=8, color=PALE, ha="right")
             times = " \N{RIGHTWARDS ARROW} ".join(
                 duration(spread.median) for spread in (cell.original, cell.folded)
             )
-            page.write(axes, _WIDTH - _RIGHT + 0.15, y, times, size=8, color=INK)
-        if page.has_norms:
+            columns.write(axes, WIDTH - _RIGHT + 0.15, y, times, size=8, color=INK)
+        if columns.has_norms:
             known = folds.get(level)
             text = "?" if known is None else f"{known:,} of {removed(report):,}"
-            page.write(axes, _WIDTH - _EDGE, middle, text, size=8, color=INK, ha="right")
+            columns.write(axes, WIDTH - EDGE, middle, text, size=8, color=INK, ha="right")
         top = bottom + _GAP
 
 
@@ -207,13 +197,13 @@ def _ticks(low: float, high: float) -> list[float]:
     return found
 
 
-def _heads(axes: Axes, page: _Page) -> None:
+def _heads(axes: Axes, columns: _Columns) -> None:
     """What stands above the panel and the columns of text beside it."""
     look = {"size": 7.5, "color": PALE, "va": "bottom"}
-    page.write(axes, _WIDTH - _RIGHT + 0.15, -0.09, "one run, median:\noriginal, folded", **look)
-    if page.has_norms:
+    columns.write(axes, WIDTH - _RIGHT + 0.15, -0.09, "one run, median:\noriginal, folded", **look)
+    if columns.has_norms:
         text = "norms that\nonnxruntime folds"
-        page.write(axes, _WIDTH - _EDGE, -0.09, text, ha="right", **look)
+        columns.write(axes, WIDTH - EDGE, -0.09, text, ha="right", **look)
     for text, side, shift in (
         ("slower \N{LEFTWARDS ARROW}", "right", -5),
         ("\N{RIGHTWARDS ARROW} folded is faster", "left", 5),

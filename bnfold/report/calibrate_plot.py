@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.report.lines import count
-from bnfold.report.picture import BAND, BLUE, GREY, GRID, INK, PALE, VERMILLION, drawn, shortened
+from bnfold.report.picture import (
+    BAND,
+    BLUE,
+    EDGE,
+    GREY,
+    GRID,
+    INK,
+    PALE,
+    VERMILLION,
+    WIDTH,
+    Page,
+    drawn,
+    shortened,
+)
 from bnfold.statistics.outcome import CalibrateReport, Estimated
 
 if TYPE_CHECKING:
@@ -22,11 +34,9 @@ MOST_ROWS: Final = 60
 """Of more norms than that, those whose statistics moved most are drawn."""
 
 # Sizes in inches, from the left and from the top.
-_WIDTH, _EDGE = 9.0, 0.3
 _GAP, _RIGHT = 0.35, 0.75
 _ROW, _LEAST_HEIGHT = 0.21, 0.42
-_TITLE, _LINE, _SMALL_LINE = 0.34, 0.21, 0.165
-_HEAD, _AXIS = 0.5, 0.62
+_HEAD = 0.5
 _LETTERS, _LETTER = 36, 0.0655
 """Letters of the name of a norm, and the width of one."""
 _LINEAR = 1.0
@@ -92,39 +102,15 @@ def calibrate_plot(report: CalibrateReport, ending: str) -> bytes:
 
 
 def _figure(report: CalibrateReport) -> Figure:
-    from matplotlib.figure import Figure
-
     rows = _rows(report)
-    said = textwrap.wrap(_summary(report), 108)
-    caption = [line for text in _caption(report, rows) for line in textwrap.wrap(text, 134)]
-    above = _EDGE + _TITLE + len(said) * _LINE + _HEAD
     inner = max(len(rows) * _ROW, _LEAST_HEIGHT)
-    height = above + inner + _AXIS + len(caption) * _SMALL_LINE + _EDGE
-    figure = Figure(figsize=(_WIDTH, height), facecolor="white")
-
-    def write(at: float, text: str, **look: Any) -> None:
-        """Put a line so many inches below the upper edge."""
-        figure.text(
-            _EDGE / _WIDTH, 1 - at / height, text, va="top", ha="left", parse_math=False, **look
-        )
-
-    write(_EDGE, _title(report), size=13, weight="bold", color=INK)
-    for number, line in enumerate(said):
-        write(_EDGE + _TITLE + number * _LINE, line, size=10, color=INK)
-    for number, line in enumerate(caption):
-        at = above + inner + _AXIS + number * _SMALL_LINE
-        write(at, line, size=7.5, color=PALE)
-
+    page = Page(_title(report), _summary(report), _caption(report, rows), head=_HEAD, inner=inner)
     names = _names(rows)
-    first = _EDGE + max(0.6, 0.15 + _LETTER * max(map(len, names)))
-    width = (_WIDTH - first - _GAP - _RIGHT) / 2
-    panels = []
-    for left in (first, first + width + _GAP):
-        box = (left / _WIDTH, 1 - (above + inner) / height, width / _WIDTH, inner / height)
-        axes = figure.add_axes(box)
+    first = EDGE + max(0.6, 0.15 + _LETTER * max(map(len, names)))
+    width = (WIDTH - first - _GAP - _RIGHT) / 2
+    means, deviations = (page.panel(left, width) for left in (first, first + width + _GAP))
+    for axes in (means, deviations):
         axes.set_ylim(len(rows), 0)
-        panels.append(axes)
-    means, deviations = panels
     _scale_means(means, rows)
     _scale_deviations(deviations, rows)
     for number, row in enumerate(rows):
@@ -133,15 +119,15 @@ def _figure(report: CalibrateReport) -> Figure:
         color = _look(row)[1]
         _beside(means, -0.1 / width, number, names[number], ha="right")
         _beside(
-            deviations, 1 + (_RIGHT - _EDGE) / width, number, _number(row.drift), color=color,
+            deviations, 1 + (_RIGHT - EDGE) / width, number, _number(row.drift), color=color,
             weight="bold" if row.drift >= _LOOKS[1][0] else "normal", ha="right",
         )  # fmt: skip
     look = {"size": 7.5, "color": PALE, "va": "bottom"}
     _beside(means, -0.1 / width, -0.5, "norm", ha="right", **look)
-    _beside(deviations, 1 + (_RIGHT - _EDGE) / width, -0.5, "largest\ndrift", ha="right", **look)
+    _beside(deviations, 1 + (_RIGHT - EDGE) / width, -0.5, "largest\ndrift", ha="right", **look)
     _beside(means, 0.5, -0.5, "mean", ha="center", **look)
     _beside(deviations, 0.5, -0.5, "standard deviation", ha="center", **look)
-    return figure
+    return page.figure
 
 
 def _rows(report: CalibrateReport) -> list[_Row]:
