@@ -19,6 +19,34 @@ def test_the_reader_of_the_report_may_leave(tmp_path: Path) -> None:
     assert out.exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "begins"),
+    [
+        ("explain {m} --dot", b"digraph"),
+        ("check {m} --save-report", b"{"),
+        ("verify {m} {m} --no-runtime --junit", b"<?xml"),
+    ],
+)
+def test_files_are_written_though_nobody_reads_the_report(
+    tmp_path: Path, words: str, begins: bytes
+) -> None:
+    model, out = write(tmp_path / "m.onnx"), tmp_path / "out"
+    command = f"{sys.executable} -m bnfold {words.format(m=model)} {out} >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert done.returncode == 2
+    assert out.read_bytes().startswith(begins)
+
+
+def test_the_report_is_printed_though_no_file_can_be_written(tmp_path: Path) -> None:
+    model = write(tmp_path / "m.onnx")
+    wanted = run("check", model)
+    done = run("check", model, "--save-report", tmp_path / "no folder" / "r.json")
+    assert wanted.stdout
+    assert done.stdout == wanted.stdout
+    assert done.returncode == 2
+    assert b"no folder" in done.stderr
+
+
 CLOSED = {
     "a report": ("check {m}", ">&-", 2),
     "none": ("check -q {m}", ">&-", 1),

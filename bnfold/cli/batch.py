@@ -187,7 +187,9 @@ def finish(
     to_stderr: bool = False,
     files: Mapping[Path, bytes] | None = None,
 ) -> None:
-    """Print the report, save it where asked, and end with status 2 or 3 if a model failed.
+    """Write the files, print the report, and end with status 2 or 3 if a model failed.
+
+    Neither a reader who has left nor a file that cannot be written takes away the other.
 
     Args:
         files: what else to write, all of it or nothing.
@@ -196,14 +198,16 @@ def finish(
     whole = dumps(document(command, models, errors)) if as_json or save_report else ""
     stream = sys.stderr if to_stderr else sys.stdout
     text = whole if as_json else "" if quiet else "\n\n".join(texts)
-    if text:
-        print(text, file=stream, flush=True)
     if save_report is not None:
         saved[save_report] = f"{whole}\n".encode(errors="backslashreplace")
-    if saved:
-        with staging() as staged:
-            for path, data in saved.items():
-                stage(staged, path, [data])
+    try:
+        if saved:
+            with staging() as staged:
+                for path, data in saved.items():
+                    stage(staged, path, [data])
+    finally:
+        if text:
+            print(text, file=stream, flush=True)
     for message in errors.values():
         print(f"bnfold: {message}", file=sys.stderr)
     if errors:
