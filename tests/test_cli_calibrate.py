@@ -206,8 +206,13 @@ WRONG: dict[str, tuple[list[Any], str]] = {
     ),
     "statistics over the output": (
         ["--data", "d.npz", "-o", "o.onnx", "--save-stats", "o.onnx"],
-        "--save-stats and the calibrated model are both o.onnx",
+        "--save-stats and the new model are both o.onnx",
     ),
+    "over the statistics": (
+        ["-o", "s", "--merge-stats", "s"],
+        "-o s would replace the statistics s",
+    ),
+    "a folder that is missing": (["--data", "q.npz", "-o", "no/o.onnx"], "cannot write no/o.onnx"),
     "statistics and report": (
         ["--data", "d.npz", "-o", "o.onnx", "--save-stats", "s", "--save-report", "s"],
         "--save-report and --save-stats are both s",

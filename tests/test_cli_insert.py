@@ -128,7 +128,7 @@ WRONG = {
     "no place": ("insert m.onnx --data x.npy", "say where the result goes"),
     "two places": ("insert m.onnx --data x.npy -o o.onnx --in-place", "say where the result goes"),
     "the input": ("insert m.onnx --data x.npy -o m.onnx", "use --in-place to replace it"),
-    "the data": ("insert m.onnx --data x.npy -o x.npy", "x.npy is the data"),
+    "the data": ("insert m.onnx --data x.npy -o x.npy", "x.npy would replace the data"),
     "a report in place of the data": (
         "insert m.onnx --data x.npy -o o.onnx --save-report x.npy",
         "would replace the feed x.npy",

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnfold.cli.deliver import STDOUT, delivered, form_of
+from bnfold.cli.deliver import STDOUT, delivered, entry_and_target, form_of, protect_all
 from bnfold.cli.guard import guarded
-from bnfold.cli.options import Json, Only, Quiet, SaveReport, Skip
+from bnfold.cli.options import (
+    DATA,
+    Batches,
+    BatchSize,
+    DropLast,
+    Estimator,
+    ExternalData,
+    InPlace,
+    Json,
+    OneModel,
+    Only,
+    OrderSeed,
+    Output,
+    Quiet,
+    SaveReport,
+    Shuffle,
+    Skip,
+    Threads,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -21,41 +39,19 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The ONNX file; - is stdin.")],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="DATA",
-            help="A .npy or .npz file, a folder of them, or module:function that gives batches.",
-        ),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="OUT", help="The calibrated model; - is stdout."),
-    ] = None,
-    in_place: Annotated[bool, typer.Option("--in-place", help="Replace MODEL.")] = False,
-    estimator: Annotated[
-        str, typer.Option("--estimator", metavar="KIND", help="paper or population.")
-    ] = "paper",
+    model: OneModel,
+    data: Annotated[str | None, DATA] = None,
+    output: Output = None,
+    in_place: InPlace = False,
+    estimator: Estimator = "paper",
     mode: Annotated[
         str, typer.Option("--mode", metavar="MODE", help="batch or sequential.")
     ] = "batch",
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", metavar="N", min=1, help="Samples in a batch.")
-    ] = None,
-    batches: Annotated[
-        int | None, typer.Option("--batches", metavar="N", min=1, help="At most so many batches.")
-    ] = None,
-    shuffle: Annotated[
-        bool, typer.Option("--shuffle", help="Take the samples in a random order.")
-    ] = False,
-    seed: Annotated[
-        int, typer.Option("--seed", metavar="N", min=0, help="Seed of that order.")
-    ] = 0,
-    drop_last: Annotated[
-        bool, typer.Option("--drop-last", help="Leave out a last batch that is smaller.")
-    ] = False,
+    batch_size: BatchSize = None,
+    batches: Batches = None,
+    shuffle: Shuffle = False,
+    seed: OrderSeed = 0,
+    drop_last: DropLast = False,
     only: Only = None,
     skip: Skip = None,
     tolerance: Annotated[
@@ -79,23 +75,14 @@ def calibrate(
     precision: Annotated[
         str, typer.Option("--precision", metavar="KIND", help="model or float64.")
     ] = "model",
-    threads: Annotated[
-        int,
-        typer.Option("--threads", metavar="N", min=0, help="Threads within an operator; 0 is all."),
-    ] = 0,
+    threads: Threads = 0,
     dask: Annotated[
         str | None,
         typer.Option(
             "--dask", metavar="ADDRESS", help="Run the batches on a dask.distributed cluster."
         ),
     ] = None,
-    external_data: Annotated[
-        bool | None,
-        typer.Option(
-            "--external-data/--embed",
-            help="Put large tensors into a data file, or all into the model; default: as it was.",
-        ),
-    ] = None,
+    external_data: ExternalData = None,
     json: Json = False,
     plot: Annotated[
         Path | None,
@@ -120,8 +107,11 @@ def calibrate(
 
         if plot is not None:
             require_plot(plot)
-        entry, target = _places(model, output, in_place)
-        _protect(entry, target, in_place, data, save_stats, merge_stats or [], save_report, plot)
+        entry, target = entry_and_target("calibrate", model, output, in_place)
+        told = {"--plot": plot, "--save-report": save_report}
+        _protect_statistics(merge_stats or [], {"-o": target, **told})
+        reports_to = {**told, "--save-stats": save_stats}
+        protect_all(entry, target, reports_to, data, in_place=in_place)
 
         def estimate(entry: Input) -> CalibrateReport:
             with workers(dask) as (executor, in_flight), bar(quiet) as advance:
@@ -183,59 +173,20 @@ def workers(address: str | None) -> Iterator[tuple[Executor | None, int | None]]
         yield found
 
 
-def _places(model: str, output: str | None, in_place: bool) -> tuple[Input, str]:
-    """The model, and where the result goes.
-
-    Raises:
-        UsageError: nothing says where it goes, or two options do; or the model is a folder.
-    """
-    from bnfold.cli.inputs import inputs
-    from bnfold.errors import UsageError
-
-    if (output is not None) + in_place != 1:
-        raise UsageError("say where the result goes: one of -o OUT and --in-place")
-    if Path(model).is_dir():
-        raise UsageError(f"{model} is a folder: calibrate takes one model")
-    (entry,) = inputs([model])
-    if in_place and entry.path is None:
-        raise UsageError("standard input cannot be replaced in place: use -o OUT")
-    return entry, entry.name if output is None else output
-
-
-def _protect(
-    entry: Input,
-    target: str,
-    in_place: bool,
-    data: str | None,
-    save_stats: Path | None,
-    merge_stats: list[Path],
-    save_report: Path | None,
-    plot: Path | None,
+def _protect_statistics(
+    statistics: Sequence[Path], outputs: Mapping[str, str | Path | None]
 ) -> None:
-    """Refuse outputs that would replace an input or each other.
+    """Refuse outputs that would replace statistics; they may go on in the file they come from.
 
     Raises:
         UsageError: one would.
     """
     import os
 
-    from bnfold.cli.inputs import protect, protect_reports
     from bnfold.errors import UsageError
 
-    if target != STDOUT and not in_place:
-        protect([Path(target)], [entry])
-    files = [Path(data)] if data is not None else []
-    pictures = {"--plot": plot, "--save-report": save_report}
-    protect_reports({**pictures, "--save-stats": save_stats}, [entry], files)
-    # Statistics may go on in the file that they come from; a report may not take its place.
-    taken = {os.path.realpath(path): f"the data {path}" for path in files}
-    if target != STDOUT and os.path.realpath(target) in taken:
-        raise UsageError(f"{target} would replace {taken[os.path.realpath(target)]}")
-    taken = {os.path.realpath(path): f"the statistics {path}" for path in merge_stats}
-    outputs = {"-o": Path(target) if target != STDOUT else None, **pictures}
+    taken = {os.path.realpath(path): path for path in statistics}
     for option, path in outputs.items():
-        if path is not None and os.path.realpath(path) in taken:
-            raise UsageError(f"{option} {path} would replace {taken[os.path.realpath(path)]}")
-    for option, path in (*pictures.items(), ("--save-stats", save_stats)):
-        if path is not None and os.path.realpath(path) == os.path.realpath(target):
-            raise UsageError(f"{option} and the calibrated model are both {path}")
+        if path is not None and path != STDOUT and os.path.realpath(path) in taken:
+            kept = taken[os.path.realpath(path)]
+            raise UsageError(f"{option} {path} would replace the statistics {kept}")

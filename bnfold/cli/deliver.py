@@ -6,8 +6,10 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from bnfold.cli.inputs import Input
     from bnfold.onnxgraph.output import Form
 
 STDOUT = "-"
@@ -25,6 +27,69 @@ class Model(Protocol):
 
     def write(self, stream: Any, *, form: Form) -> None:
         """Write it to a stream."""
+
+
+def entry_and_target(
+    command: str, model: str, output: str | None, in_place: bool
+) -> tuple[Input, str]:
+    """The one model of a command, and where the result goes.
+
+    Raises:
+        UsageError: nothing says where it goes, or two options do; or the model is a folder.
+    """
+    from pathlib import Path
+
+    from bnfold.cli.inputs import inputs
+    from bnfold.errors import UsageError
+
+    if (output is not None) + in_place != 1:
+        raise UsageError("say where the result goes: one of -o OUT and --in-place")
+    if Path(model).is_dir():
+        raise UsageError(f"{model} is a folder: {command} takes one model")
+    (entry,) = inputs([model])
+    if in_place and entry.path is None:
+        raise UsageError("standard input cannot be replaced in place: use -o OUT")
+    return entry, entry.name if output is None else output
+
+
+def protect_all(
+    entry: Input,
+    target: str,
+    reports: Mapping[str, Path | None],
+    data: str | None,
+    *,
+    in_place: bool,
+) -> None:
+    """Refuse outputs that would replace an input or each other, or cannot be written.
+
+    Args:
+        target: where the model goes.
+        reports: option -> path of what else is written, or None where it is not given.
+        data: what ``--data`` says.
+
+    Raises:
+        UsageError: one would replace something.
+        FileError: a path cannot take a new file; better said before the work than after it.
+    """
+    import os
+    from pathlib import Path
+
+    from bnfold.cli.inputs import protect, protect_reports
+    from bnfold.errors import UsageError
+    from bnfold.onnxgraph.save import require_target
+
+    files = [Path(data)] if data is not None else []
+    if target != STDOUT:
+        if not in_place:
+            protect([Path(target)], [entry])
+        if any(os.path.realpath(target) == os.path.realpath(file) for file in files):
+            raise UsageError(f"{target} would replace the data {data}")
+        require_target(Path(target))
+    protect_reports(reports, [entry], files)
+    for option, path in reports.items():
+        is_same = path is not None and os.path.realpath(path) == os.path.realpath(target)
+        if is_same and target != STDOUT:
+            raise UsageError(f"{option} and the new model are both {path}")
 
 
 def form_of(external_data: bool | None) -> Form:

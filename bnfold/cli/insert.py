@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnfold.cli.deliver import STDOUT, delivered, form_of
+from bnfold.cli.deliver import STDOUT, delivered, entry_and_target, form_of, protect_all
 from bnfold.cli.guard import guarded
-from bnfold.cli.options import Json, Quiet, SaveReport
+from bnfold.cli.options import (
+    DATA,
+    Batches,
+    BatchSize,
+    DropLast,
+    Estimator,
+    ExternalData,
+    InPlace,
+    Json,
+    OneModel,
+    OrderSeed,
+    Output,
+    Quiet,
+    SaveReport,
+    Shuffle,
+    Threads,
+)
 
 if TYPE_CHECKING:
     from bnfold.cli.inputs import Input
@@ -18,18 +32,10 @@ if TYPE_CHECKING:
 
 
 def insert(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file; - is stdin.")],
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data", metavar="DATA", help=".npy, .npz, a folder of them, or module:function."
-        ),
-    ],
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="OUT", help="The new model; - is stdout."),
-    ] = None,
-    in_place: Annotated[bool, typer.Option("--in-place", help="Replace MODEL.")] = False,
+    model: OneModel,
+    data: Annotated[str, DATA],
+    output: Output = None,
+    in_place: InPlace = False,
     where: Annotated[
         str,
         typer.Option("--where", metavar="SIDE", help="before-activation or after-activation."),
@@ -45,35 +51,14 @@ def insert(
     remove_bias: Annotated[
         bool, typer.Option("--remove-bias", help="Drop the biases that norms make redundant.")
     ] = False,
-    estimator: Annotated[
-        str, typer.Option("--estimator", metavar="KIND", help="paper or population.")
-    ] = "paper",
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", metavar="N", min=1, help="Samples in a batch.")
-    ] = None,
-    batches: Annotated[
-        int | None, typer.Option("--batches", metavar="N", min=1, help="At most so many batches.")
-    ] = None,
-    shuffle: Annotated[
-        bool, typer.Option("--shuffle", help="Take the samples in a random order.")
-    ] = False,
-    seed: Annotated[
-        int, typer.Option("--seed", metavar="N", min=0, help="Seed of that order.")
-    ] = 0,
-    drop_last: Annotated[
-        bool, typer.Option("--drop-last", help="Leave out a last batch that is smaller.")
-    ] = False,
-    threads: Annotated[
-        int,
-        typer.Option("--threads", metavar="N", min=0, help="Threads within an operator; 0 is all."),
-    ] = 0,
-    external_data: Annotated[
-        bool | None,
-        typer.Option(
-            "--external-data/--embed",
-            help="Put large tensors into a data file, or all into the model; default: as it was.",
-        ),
-    ] = None,
+    estimator: Estimator = "paper",
+    batch_size: BatchSize = None,
+    batches: Batches = None,
+    shuffle: Shuffle = False,
+    seed: OrderSeed = 0,
+    drop_last: DropLast = False,
+    threads: Threads = 0,
+    external_data: ExternalData = None,
     json: Json = False,
     quiet: Quiet = False,
     save_report: SaveReport = None,
@@ -86,17 +71,12 @@ def insert(
         from bnfold import api
         from bnfold.cli.bar import bar
         from bnfold.cli.batch import finish, over_all, warn_of_unmatched
-        from bnfold.cli.inputs import content, protect_report
-        from bnfold.onnxgraph.save import require_target
+        from bnfold.cli.inputs import content
         from bnfold.report.as_json import insert_json
         from bnfold.report.insert_text import insert_text
 
-        entry = _entry(model)
-        target = _target(entry, Path(data), output, in_place)
-        protect_report(save_report, [entry], [target] if target != STDOUT else [], [Path(data)])
-        for path in (target if target != STDOUT else None, save_report):
-            if path is not None:
-                require_target(Path(path))  # better said before the work than after it
+        entry, target = entry_and_target("insert", model, output, in_place)
+        protect_all(entry, target, {"--save-report": save_report}, data, in_place=in_place)
 
         def work(entry: Input) -> InsertReport:
             with bar(quiet) as advance:
@@ -136,40 +116,3 @@ def insert(
             save_report=save_report,
             to_stderr=target == STDOUT,
         )
-
-
-def _entry(model: str) -> Input:
-    """The one model.
-
-    Raises:
-        UsageError: it is a folder of several.
-    """
-    from bnfold.cli.inputs import inputs
-    from bnfold.errors import UsageError
-
-    entries = inputs([model])
-    if len(entries) > 1:
-        raise UsageError(f"insert takes one model, and {model} has {len(entries)}")
-    return entries[0]
-
-
-def _target(entry: Input, data: Path, output: str | None, in_place: bool) -> str:
-    """Where the model goes.
-
-    Raises:
-        UsageError: neither or both of the options that say so, or a place that is taken.
-    """
-    from bnfold.cli.inputs import protect
-    from bnfold.errors import UsageError
-
-    if (output is not None) + in_place != 1:
-        raise UsageError("say where the result goes: one of -o OUT, --in-place")
-    if output is None:
-        if entry.path is None:
-            raise UsageError("standard input cannot be replaced in place: use -o OUT")
-        return entry.name
-    if output != STDOUT:
-        protect([Path(output)], [entry])
-        if os.path.realpath(output) == os.path.realpath(data):
-            raise UsageError(f"{output} is the data")
-    return output
