@@ -18,6 +18,8 @@ import pytest
 
 import bnfold
 from bnfold.errors import INTERRUPTED
+from bnfold.onnxgraph.load import load
+from bnfold.statistics.observe import as_bytes, observing
 from tests.support_small_network import Array, network, samples, statistics
 
 BATCH_SIZE, BATCHES = 4, 12
@@ -137,14 +139,55 @@ def test_an_interrupted_run_goes_on(folder: Path, mode: str, number: int) -> Non
     assert report["models"][0]["batches"] == BATCHES
 
 
-def test_a_killed_run_goes_on_from_what_it_saved(folder: Path) -> None:
+def test_a_killed_run_goes_on_from_what_it_saved(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = ["--data", "feeds:whole", "--save-stats", "stats.json", "-o", "out.onnx"]
+    room = folder / "temporary"
+    room.mkdir()
+    monkeypatch.setenv("TMPDIR", str(room))
     status, _ = interrupted((1, 8), signal.SIGKILL, *options, program=("-c", OFTEN))
     assert status == -signal.SIGKILL
     part = json.loads(Path("stats.json").read_text())
     assert 4 <= part["moments"]["a"]["batches"] < 8
+    assert_is_empty_soon(room)
     finished(*options, "--merge-stats", "stats.json")
     assert_same_numbers(statistics(Path("out.onnx")), whole_run()[1])
+
+
+def assert_is_empty_soon(room: Path) -> None:
+    """What computes the batches outlives a process that is killed, and removes its folders."""
+    end = time.monotonic() + 30
+    while list(room.iterdir()) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert list(room.iterdir()) == []
+
+
+KILLED = """
+import os, pathlib, signal
+import numpy as np
+from bnfold.statistics.worker import Task, run_task
+
+model = pathlib.Path("program.onnx").read_bytes()
+assert run_task(Task("k", 1, {"x": np.load("x.npy")}, 1, model)) is not None
+print(len(os.listdir(os.environ["TMPDIR"])), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_that_is_killed_leaves_no_folders(folder: Path) -> None:
+    room = folder / "temporary"
+    room.mkdir()
+    Path("program.onnx").write_bytes(as_bytes(observing(load("net.onnx"), ["a"])))
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(room), "PYTHONPATH": os.pathsep.join(["", *sys.path])},
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout == b"2\n"  # one for the model, one for what computes
+    assert_is_empty_soon(room)
 
 
 def test_an_interrupted_run_that_saves_nothing_says_so(folder: Path) -> None:

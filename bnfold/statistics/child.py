@@ -2,7 +2,7 @@
 
 ``job.json`` in the folder says which model. The child says that it is ready. For each line with a
 number on stdin it reads the inputs in ``in<number>``, writes the outputs to ``out<number>``, and
-says the number.
+says the number. A caller that lives ends it; one that was killed leaves it to remove the folders.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TextIO
 
 from bnfold.checking import session
 
@@ -20,11 +20,23 @@ READY: Final = "ready"
 
 
 def main(folder: Path) -> int:
-    """Run batches until stdin ends."""
+    """Run batches until the caller is gone, then remove its temporary folders."""
     # What the runtime, or an operator of somebody else's, prints is no answer.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     job = json.loads((folder / "job.json").read_text())
+    try:
+        status = _answer(folder, job, answers)
+    except BrokenPipeError:  # nobody reads the answers
+        status = 0
+    if status == 0:
+        for left in job["rooms"]:
+            shutil.rmtree(left, ignore_errors=True)
+    return status
+
+
+def _answer(folder: Path, job: dict[str, Any], answers: TextIO) -> int:
+    """Run batches until stdin ends."""
     try:
         opened = session.opened(job["model"], threads=job["threads"])
     except Exception as error:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-import onnx
 
 from bnfold.checking.runtime import on_disk, require_installed
 from bnfold.errors import ModelError
@@ -83,7 +80,9 @@ def moments_of(
     wanted = [output for outputs in observed.values() for output in outputs]
     with (
         on_disk(program) as path,
-        Runner(path, wanted, threads=threads, name=program.name) as runner,
+        Runner(
+            path, wanted, threads=threads, name=program.name, room=_room_of(path, program)
+        ) as runner,
     ):
         try:
             runner.load()
@@ -97,6 +96,12 @@ def moments_of(
     yield from evaluated_moments(program, feeds, first=first)
 
 
+def _room_of(path: Path, program: Document) -> Path | None:
+    """The temporary folder that ``on_disk`` made for a model; None where that is in a user's."""
+    is_ours = program.is_derived and path.parent.name.startswith("bnfold-")
+    return path.parent if is_ours else None
+
+
 def as_bytes(program: Document) -> bytes:
     """A model of ``observing`` or ``training_form`` as one piece, weights included.
 
@@ -108,26 +113,3 @@ def as_bytes(program: Document) -> bytes:
     except ValueError as error:
         raise ModelError(f"{program.name} is above 2 GB: it cannot be sent as a whole") from error
     return data
-
-
-def run_batches(
-    model: bytes, feeds: Iterable[Feed], *, threads: int = 0, first: int = 1
-) -> dict[str, Moments]:
-    """The moments of some batches together: what one worker does, wherever it runs.
-
-    Args:
-        model: of ``as_bytes``.
-        feeds: the batches.
-        threads: within an operator; 0 for onnxruntime's own choice.
-        first: the number of the first batch, for messages.
-    """
-    observed = observed_in(onnx.ModelProto.FromString(model))
-    wanted = [output for outputs in observed.values() for output in outputs]
-    found: dict[str, Moments] = {}
-    with tempfile.TemporaryDirectory(prefix="bnfold-") as folder:
-        path = Path(folder) / "model.onnx"
-        path.write_bytes(model)
-        with Runner(path, wanted, threads=threads, name="the model") as runner:
-            for number, values in enumerate(runner.over(feeds, first), start=first):
-                found = merged_all([found, read_moments(values, observed, f"batch {number}")])
-    return found

@@ -36,10 +36,21 @@ class Runner:
         wanted: the outputs.
         threads: within an operator; 0 for onnxruntime's own choice.
         name: what messages call the model.
+        room: a temporary folder of the caller's, which the child removes, like its own, if this
+            process is killed and cannot.
     """
 
-    def __init__(self, model: Path, wanted: Sequence[str], *, threads: int = 0, name: str) -> None:
+    def __init__(
+        self,
+        model: Path,
+        wanted: Sequence[str],
+        *,
+        threads: int = 0,
+        name: str,
+        room: Path | None = None,
+    ) -> None:
         self._model, self._wanted, self._threads, self._name = model, wanted, threads, name
+        self._room = room
         self._stack = contextlib.ExitStack()
         self._waiting: collections.deque[int] = collections.deque()
         self._sent = 0
@@ -53,6 +64,7 @@ class Runner:
                 "model": str(self._model.resolve()),
                 "wanted": list(self._wanted),
                 "threads": self._threads,
+                "rooms": [str(path) for path in (self._folder, self._room) if path is not None],
             }
             with writing_to(self._folder):
                 (self._folder / "job.json").write_text(json.dumps(job))

@@ -31,6 +31,8 @@ IDLE: Final = 30.0
 MODELS: Final = 2
 """So many models does a worker hold, if several calibrations share it."""
 
+_FILE: Final = "model.onnx"
+
 
 @dataclass(frozen=True)
 class Task:
@@ -118,16 +120,17 @@ class _Held:
         self.key = task.key
         self._threads = task.threads
         self._observed = observed_in(onnx.ModelProto.FromString(model))
-        self._room = tempfile.TemporaryDirectory(prefix="bnfold-")
-        self._path = Path(self._room.name) / "model.onnx"
-        with writing_to(Path(self._room.name)):
-            self._path.write_bytes(model)
+        self._room: tempfile.TemporaryDirectory[str] | None = None
+        self._evaluated = load(model) if task.in_float64 else None
+        if self._evaluated is None:
+            self._room = tempfile.TemporaryDirectory(prefix="bnfold-")
+            with writing_to(Path(self._room.name)):
+                (Path(self._room.name) / _FILE).write_bytes(model)
         self._lock = threading.Lock()
         self._resting: list[tuple[Runner, int]] = []
         self._at_work = 0
         self._timer: threading.Timer | None = None
         self._is_closed = False
-        self._evaluated = load(self._path) if task.in_float64 else None
 
     def begin(self) -> None:
         """A batch is about to run: until it has, nothing is cleaned up."""
@@ -151,14 +154,16 @@ class _Held:
         """A child process; None where the model is evaluated in float64 instead."""
         if self._evaluated is not None:
             return None
+        assert self._room is not None
         wanted = [output for outputs in self._observed.values() for output in outputs]
-        runner = Runner(self._path, wanted, threads=self._threads, name="the model")
+        room = Path(self._room.name)
+        runner = Runner(room / _FILE, wanted, threads=self._threads, name="the model", room=room)
         runner.__enter__()
         try:
             runner.load()
         except BaseException as error:
             runner.__exit__()
-            document = load(self._path)
+            document = load(room / _FILE)
             if not isinstance(error, CannotLoad) or not has_rare_floats(document):
                 raise
             self._evaluated = document
@@ -195,7 +200,7 @@ class _Held:
         self._finalizer.cancel()
         for runner, _ in resting:
             runner.__exit__()
-        if is_last:
+        if is_last and self._room is not None:
             self._room.cleanup()
 
     def _rest(self, runner: Runner | None, done: int) -> None:
