@@ -15,9 +15,9 @@ def main() -> None:
     gc.disable()
     try:
         with guarded():
-            from bnfold.cli.app import app
+            from bnfold.cli.app import application
 
-            app(prog_name="bnfold")
+            application(sys.argv[1:])(prog_name="bnfold")
     finally:
         gc.freeze()
     sys.exit(0)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 
-from bnfold.cli.app import app
+from bnfold.cli.app import application
 
 
 def run(*arguments: object) -> int:
     """The exit status of a command."""
     before = signal.getsignal(signal.SIGTERM)
     try:
-        app([str(argument) for argument in arguments], standalone_mode=False)
+        application()([str(argument) for argument in arguments], standalone_mode=False)
     except SystemExit as end:
         return int(end.code or 0)
     finally:

@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner, Result
 
 from bnfold import api
-from bnfold.cli.app import app
+from bnfold.cli.app import application
 from bnfold.errors import BnfoldError, FileError, ModelError, UsageError
 from bnfold.measuring.outcome import LEVELS, BenchReport
 from bnfold.report.bench_markdown import bench_markdown
@@ -82,7 +82,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def bench(*arguments: object, stdin: bytes | None = None) -> Result:
-    return CliRunner().invoke(app, ["bench", *map(str, arguments)], input=stdin)
+    return CliRunner().invoke(application(), ["bench", *map(str, arguments)], input=stdin)
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import bnfold
-from bnfold.cli.app import app
+from bnfold.cli.app import application
 from tests.support_calibrate import assert_close, model, samples, statistics_of
 
 SCHEMA = json.loads((files("bnfold") / "report" / "schema.json").read_text())
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: Any, stdin: bytes | None = None) -> Result:
-    return CliRunner().invoke(app, ["calibrate", *map(str, arguments)], input=stdin)
+    return CliRunner().invoke(application(), ["calibrate", *map(str, arguments)], input=stdin)
 
 
 def test_it_writes_what_the_function_makes(folder: Path) -> None:

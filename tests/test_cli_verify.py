@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 
 from bnfold import api
 from bnfold.checking.outcome import VerifyReport
-from bnfold.cli.app import app
+from bnfold.cli.app import application
 from bnfold.errors import BnfoldError, FileError, ModelError, UsageError
 from bnfold.report.verify_text import verify_text
 from tests.support_reports import DIFFERENT, SAME
@@ -85,7 +85,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def verify(*arguments: object, stdin: bytes | None = None) -> Result:
-    return CliRunner().invoke(app, ["verify", *map(str, arguments)], input=stdin)
+    return CliRunner().invoke(application(), ["verify", *map(str, arguments)], input=stdin)
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

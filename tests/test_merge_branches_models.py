@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import bnfold
 from bnfold.checking.merged import check_merged
-from bnfold.cli.app import app
+from bnfold.cli.app import application
 from bnfold.errors import VerificationError
 from bnfold.folding.branches import kernel as kernels
 from bnfold.folding.branches.merge import Merged, merge_branches
@@ -181,18 +181,18 @@ def test_the_commands(tmp_path: Path) -> None:
     net.data = doubled
     onnx.save(net.model(8), model)
     run = CliRunner().invoke
-    done = run(app, ["fold", str(model), "-o", str(out), "--merge-branches"])
+    done = run(application(), ["fold", str(model), "-o", str(out), "--merge-branches"])
     assert done.exit_code == 0, done.output
     assert "branches   2 sums of parallel branches merged into one Conv each" in done.output
     assert "b.k0.conv (3x3): b.k0.conv, b.scale.conv, b.skip" in done.output
     assert "branches that stay\n    twice: the merged kernel would have 400" in done.output
-    done = run(app, ["explain", str(model), "--merge-branches", "--json"])
+    done = run(application(), ["explain", str(model), "--merge-branches", "--json"])
     written = json.loads(done.stdout)
     jsonschema.validate(written, SCHEMA)
     (entry,) = written["models"]
     assert [block["into"] for block in entry["merged"]] == ["a.k0.conv", "b.k0.conv"]
     assert [block["block"] for block in entry["unmerged"]] == ["twice"]
-    done = run(app, ["explain", str(model), "--merge-branches"])
+    done = run(application(), ["explain", str(model), "--merge-branches"])
     assert "would become one Conv each" in done.output
 
 

@@ -20,7 +20,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 import bnfold
-from bnfold.cli.app import app
+from bnfold.cli.app import application
 from bnfold.errors import ModelError, UsageError
 from bnfold.onnxgraph.load import Document, load
 from bnfold.report.calibrate_plot import calibrate_plot
@@ -206,7 +206,7 @@ def test_the_command_runs_on_a_cluster(
     command = ["calibrate", "net.onnx", "--data", "x.npy", "--batch-size", "4", "-o", "out.onnx"]
     command += ["--dask", cluster.scheduler_address, "--plot", "drift.svg"]
     with pytest.raises(SystemExit) as ended:
-        app(command)
+        application()(command)
     assert not ended.value.code
     assert capsys.readouterr().err == ""
     assert onnx.load("out.onnx") == expected.model
