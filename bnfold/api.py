@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from bnfold.checking.outcome import MULTIPLE, VerifyReport
+from bnfold.checking.multiple import MULTIPLE
 from bnfold.errors import UsageError
 from bnfold.folding.decided import Plan
 from bnfold.folding.find import Selection
 from bnfold.folding.inline import Analysis, analysed
-from bnfold.folding.outcome import Report
 from bnfold.folding.plan import plan
-from bnfold.folding.verdict import Verdict, judged
-from bnfold.measuring.outcome import LEVELS, BenchReport
+from bnfold.measuring.levels import LEVELS
 from bnfold.onnxgraph import deliver
 from bnfold.onnxgraph.collection import collection_paused
 from bnfold.onnxgraph.index import Index
@@ -26,6 +24,12 @@ from bnfold.onnxgraph.rewrite import Rewrite
 from bnfold.result import FoldResult, StrPath
 from bnfold.statistics.calibrate import calibrate as calibrate
 from bnfold.statistics.insert import insert as insert
+
+if TYPE_CHECKING:
+    from bnfold.checking.outcome import VerifyReport
+    from bnfold.folding.outcome import Report
+    from bnfold.folding.verdict import Verdict
+    from bnfold.measuring.outcome import BenchReport
 
 
 def fold(
@@ -141,6 +145,8 @@ def check(
     Returns:
         A verdict with ``.is_clean``, and the norms that made it a no.
     """
+    from bnfold.folding.verdict import judged
+
     report = explain(model, assume_inference=assume_inference, name=name, base_dir=base_dir)
     return judged(report, allow, max_left)
 

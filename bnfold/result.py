@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from bnfold.checking.outcome import VerifyReport
 from bnfold.folding.apply import Applied, apply
 from bnfold.folding.inline import Analysis
 from bnfold.folding.outcome import RegionsChecked, Report
@@ -22,6 +21,7 @@ from bnfold.onnxgraph.output import Form
 from bnfold.onnxgraph.rewrite import Rewrite
 
 if TYPE_CHECKING:
+    from bnfold.checking.outcome import VerifyReport
     from bnfold.folding.branches.merge import Merged
 
 

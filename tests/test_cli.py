@@ -232,6 +232,40 @@ def test_help_reads_well_and_imports_nothing_heavy() -> None:
     assert done.stdout.decode().splitlines()[-1] == "[]"
 
 
+IDLE = (
+    "concurrent.futures",
+    "multiprocessing",
+    "numpy.random",
+    "onnx.reference",
+    "onnxruntime",
+    "pydantic",
+    "bnfold.checking.outcome",
+    "bnfold.checking.sides",
+    "bnfold.cli.verify",
+    "bnfold.measuring.outcome",
+    "bnfold.reference.evaluator",
+    "bnfold.report",
+    "bnfold.statistics.inserted",
+    "bnfold.statistics.outcome",
+)
+"""What the fold of a small plain model has no use for, and takes a while to import."""
+
+
+@pytest.mark.parametrize("more", [[], ["--only", "b*", "--skip", "c"]], ids=["plain", "options"])
+def test_a_small_fold_imports_no_more_than_it_uses(tmp_path: Path, more: list[str]) -> None:
+    model, out = write(tmp_path / "m.onnx"), tmp_path / "o.onnx"
+    command = ["bnfold", "fold", str(model), "-o", str(out), "-q", *more]
+    code = (
+        "import sys, bnfold.__main__ as m\n"
+        f"sys.argv = {command!r}\n"
+        "try:\n    m.main()\nexcept SystemExit:\n    pass\n"
+        f"print([n for n in {IDLE!r} if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert out.exists(), done.stderr.decode()
+    assert done.stdout.decode().splitlines()[-1] == "[]"
+
+
 def test_a_pattern_that_matches_nothing_is_said(tmp_path: Path) -> None:
     model = write(tmp_path / "m.onnx")
     done = run("fold", model, "-o", tmp_path / "o.onnx", "--skip", "bm", "--only", "b?")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.checking.measure import Comparison, Worst
-from bnfold.checking.outcome import MULTIPLE
+from bnfold.checking.multiple import MULTIPLE
 from bnfold.errors import UsageError
 
 

@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bnfold.checking.multiple import MULTIPLE as MULTIPLE
+
 Method = Literal["float64", "onnxruntime", "none"]
-
-MULTIPLE = 5.0
-"""How many units of rounding are still the same function.
-
-Right folds, of bnfold and of other tools, reach 3.9 in the worst of some ten thousand channels:
-their own rounding is one draw of what is measured by others.
-"""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -158,6 +157,8 @@ class _Direct:
             for fold, region in self._large:
                 self._compare(fold, region)
             return self._worst
+        from concurrent.futures import ThreadPoolExecutor  # it takes a while to import
+
         with ThreadPoolExecutor(min(cores(), len(self._large), MOST_THREADS)) as pool:
             futures = [pool.submit(_difference, region) for _, region in self._large]
             try:

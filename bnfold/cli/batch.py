@@ -6,11 +6,9 @@ import gc
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,7 +17,9 @@ from bnfold.errors import COULD_NOT, BnfoldError
 from bnfold.folding.find import unmatched
 from bnfold.folding.outcome import Report
 from bnfold.onnxgraph.save import stage, staging
-from bnfold.report.as_json import document, dumps
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -85,6 +85,10 @@ def _outcomes(
         for at, entry in enumerate(entries):
             yield at, lambda entry=entry: work(entry)  # type: ignore[misc]
         return
+    # They take a while to import, and most commands are about one model.
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from multiprocessing import get_context
+
     pool = ProcessPoolExecutor(min(jobs, len(entries)), get_context("spawn"), _ignore_interrupt)
     try:
         with _interrupts_held():
@@ -194,8 +198,11 @@ def finish(
     Args:
         files: what else to write, all of it or nothing.
     """
-    saved = dict(files or {})
-    whole = dumps(document(command, models, errors)) if as_json or save_report else ""
+    saved, whole = dict(files or {}), ""
+    if as_json or save_report is not None:
+        from bnfold.report.as_json import document, dumps
+
+        whole = dumps(document(command, models, errors))
     stream = sys.stderr if to_stderr else sys.stdout
     text = whole if as_json else "" if quiet else "\n\n".join(texts)
     if save_report is not None:

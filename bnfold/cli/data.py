@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnfold.errors import FileError, UsageError
-from bnfold.measuring.outcome import LEVELS, Level
+from bnfold.measuring.levels import LEVELS, Level
 
 LARGEST = 2**31 - 1
 """The largest size that a dimension may be given."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -73,8 +73,6 @@ def fold(
     with guarded():
         from bnfold.cli.batch import finish, nodes_in, over_all, warn_of_unmatched
         from bnfold.cli.inputs import inputs, protect, protect_report
-        from bnfold.report.as_json import report_json
-        from bnfold.report.as_text import fold_text
 
         _require_one_check(no_verify, verify_model, assume_inference)
         entries = inputs(models)
@@ -98,16 +96,33 @@ def fold(
         results, errors = over_all(entries, task, jobs=jobs, quiet=quiet)
         told = [(report, target) for report, target in results if report is not None]
         warn_of_unmatched([*task.only, *task.skip], nodes_in(r for r, _ in told), "norm")
+        objects, texts = _told(told, json or save_report is not None, not json and not quiet)
         finish(
             "fold",
-            [report_json(*one) for one in told] if json or save_report is not None else [],
-            [fold_text(*one) for one in told] if not json and not quiet else [],
+            objects,
+            texts,
             errors,
             as_json=json,
             quiet=quiet,
             save_report=save_report,
             to_stderr=output == STDOUT,
         )
+
+
+def _told(
+    reports: list[tuple[Report, str]], as_json: bool, as_text: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What is said of each model, as JSON and as text; what is not wanted is not imported."""
+    objects, texts = [], []
+    if as_json:
+        from bnfold.report.as_json import report_json
+
+        objects = [report_json(*one) for one in reports]
+    if as_text:
+        from bnfold.report.as_text import fold_text
+
+        texts = [fold_text(*one) for one in reports]
+    return objects, texts
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bnfold.checking.outcome import VerifyReport
+from bnfold.checking.multiple import MULTIPLE
 from bnfold.cli.guard import guarded
 from bnfold.cli.options import Json, Quiet, SaveReport
 from bnfold.errors import NO
 
 if TYPE_CHECKING:
+    from bnfold.checking.outcome import VerifyReport
     from bnfold.cli.inputs import Input
 
 
@@ -30,7 +31,7 @@ def verify(
         typer.Option(
             "--max-ulp-noise", metavar="X", help="Accept X times what one rounding explains."
         ),
-    ] = VerifyReport.multiple,
+    ] = MULTIPLE,
     rtol: Annotated[
         float | None,
         typer.Option("--rtol", metavar="R", help="Judge outputs by atol + R |original| instead."),

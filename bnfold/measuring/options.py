@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bnfold.errors import UsageError
-from bnfold.measuring.outcome import LEVELS, Level
+from bnfold.measuring.levels import LEVELS, Level
 
 
 @dataclass(frozen=True)

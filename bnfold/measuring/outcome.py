@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
 
-Level = Literal["disable", "basic", "extended", "all"]
-LEVELS: Final[tuple[Level, ...]] = ("disable", "basic", "extended", "all")
-"""``ORT_DISABLE_ALL``, ``ORT_ENABLE_BASIC``, ``ORT_ENABLE_EXTENDED``, ``ORT_ENABLE_ALL``."""
+from bnfold.measuring.levels import LEVELS as LEVELS
+from bnfold.measuring.levels import Level as Level
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,17 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnfold import __version__
-from bnfold.checking.outcome import VerifyReport
 from bnfold.folding.outcome import Folded, Kept, Report
-from bnfold.folding.verdict import Verdict
-from bnfold.measuring.outcome import BenchReport
-from bnfold.report.bench_words import meaning, summary
-from bnfold.statistics.inserted import InsertReport
-from bnfold.statistics.outcome import CalibrateReport
+
+if TYPE_CHECKING:
+    from bnfold.checking.outcome import VerifyReport
+    from bnfold.folding.verdict import Verdict
+    from bnfold.measuring.outcome import BenchReport
+    from bnfold.statistics.inserted import InsertReport
+    from bnfold.statistics.outcome import CalibrateReport
 
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or goes; new fields leave it as it is."""
@@ -95,6 +96,8 @@ def verify_json(report: VerifyReport) -> dict[str, Any]:
 
 def bench_json(report: BenchReport) -> dict[str, Any]:
     """The one model of ``bench``: FOLDED, what it was compared with, and what that means."""
+    from bnfold.report.bench_words import meaning, summary
+
     fields: dict[str, Any] = _numbers(asdict(report))
     verdict = {"ok": fields.pop("is_same"), "summary": fields.pop("verdict")}
     return {
