@@ -74,7 +74,7 @@ def _keep_freed_memory() -> None:
     np.empty(_LARGE, np.uint8)  # never touched, so it takes no memory
 
 
-_LARGE = (1 << 25) - (1 << 12)
+_LARGE = (1 << 25) - (1 << 13)
 """Just below the most that glibc learns from (``mallopt``, ``M_MMAP_THRESHOLD``): 32 MiB."""
 
 
