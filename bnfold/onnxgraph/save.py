@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bnfold.errors import FileError
-from bnfold.onnxgraph.ranges import CHUNK, Piece, Range, chunks, total
+from bnfold.onnxgraph.ranges import CHUNK, Computed, Piece, Range, chunks, total
 
 BUFFER = 1 << 16
 """Smaller pieces are written together."""
@@ -149,6 +149,7 @@ def _write(handle: int, pieces: Sequence[Piece]) -> None:
     size = total(pieces)
     at = 0
     small = bytearray()
+    computed: list[tuple[int, Computed]] = []
     for piece in pieces:
         if isinstance(piece, bytes) and len(piece) < BUFFER:
             at += len(piece)
@@ -164,6 +165,13 @@ def _write(handle: int, pieces: Sequence[Piece]) -> None:
             at += len(piece)
             os.lseek(handle, at, os.SEEK_SET)
             continue
+        if isinstance(piece, Computed) and len(piece) >= CHUNK:
+            _write_all(handle, small)
+            small.clear()
+            computed.append((at, piece))
+            at += len(piece)
+            os.lseek(handle, at, os.SEEK_SET)
+            continue
         at += len(piece)
         for chunk in chunks(piece):
             if len(chunk) < BUFFER:
@@ -175,8 +183,40 @@ def _write(handle: int, pieces: Sequence[Piece]) -> None:
             small.clear()
             _write_all(handle, chunk)
     _write_all(handle, small)
+    _write_computed(handle, computed)
     if os.fstat(handle).st_size < size:
         os.ftruncate(handle, size)
+
+
+def _write_computed(handle: int, placed: Sequence[tuple[int, Computed]]) -> None:
+    """Write large computed pieces at their places, two side by side where that can be: one is
+    computed while the other is written, and neither holds Python's lock."""
+    if len(placed) < 2 or not hasattr(os, "pwrite"):
+        for at, piece in placed:
+            os.lseek(handle, at, os.SEEK_SET)
+            for chunk in piece.chunks():
+                _write_all(handle, chunk)
+        return
+    from concurrent.futures import ThreadPoolExecutor  # it takes a while to import
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(_write_at, handle, at, piece) for at, piece in placed]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _write_at(handle: int, at: int, piece: Computed) -> None:
+    for chunk in piece.chunks():
+        with memoryview(chunk) as whole:
+            done = 0
+            while done < len(whole):
+                with whole[done:] as rest:
+                    done += os.pwrite(handle, rest, at + done)
+            at += done
 
 
 def _write_all(handle: int, chunk: bytes | bytearray | memoryview) -> None:
