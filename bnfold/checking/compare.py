@@ -153,8 +153,7 @@ class _Weights:
             if number % _EVERY and (self._is_same or self._is_rounded(before, after, part)):
                 continue
             units = quanta(np.ascontiguousarray(after))
-            if before.dtype.itemsize < 4:  # not every such dtype mixes with float64
-                before, after = before.astype(np.float64), after.astype(np.float64)
+            before, after = before.astype(np.float64), after.astype(np.float64)
             if not self._is_same:
                 self._compare(before, after, units, part)
             if number % _EVERY == 0:
