@@ -17,7 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from typer.testing import CliRunner
 
 import bnfold
-from bnfold.cli.app import app
+from bnfold.cli.app import application
 from bnfold.errors import ModelError, UsageError
 from bnfold.statistics.inputs import inputs_of
 from tests.support_calibrate import (
@@ -188,7 +188,7 @@ def test_the_command_says_that_it_was_in_float64(
     onnx.save(model(), "m.onnx")
     np.save("x.npy", samples())
     command = ["calibrate", "m.onnx", "--data", "x.npy", "-o", "o.onnx", "--precision", "float64"]
-    done = CliRunner().invoke(app, [*command, "--save-report", "r.json"])
+    done = CliRunner().invoke(application(), [*command, "--save-report", "r.json"])
     assert done.exit_code == 0, done.stderr
     assert "estimator  paper, mode batch, in float64\n" in done.stdout
     assert json.loads(Path("r.json").read_text())["models"][0]["precision"] == "float64"

@@ -337,6 +337,24 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     assert target.read_bytes() == b"old"
 
 
+def test_a_worker_is_stopped_while_something_is_taken_down(tmp_path: Path) -> None:
+    """Python drops what a signal raises in a destructor."""
+    code = (
+        "import os, signal, time\n"
+        "from bnfold.cli.batch import _interruptible\n"
+        "class Held:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        print('taken down', flush=True)\n"
+        "def work(entry):\n"
+        "    Held()\n"
+        "    time.sleep(60)\n"
+        "_interruptible(work, None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (143, b"taken down\n", b"")
+
+
 def test_a_batch_is_interrupted_with_its_workers(tmp_path: Path) -> None:
     for number in range(40):
         write(tmp_path / "in" / f"{number}.onnx")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -127,14 +128,30 @@ def _ignore_interrupt() -> None:
 def _interruptible(work: Callable[[Input], T], entry: Input) -> T:
     """Run one task so that SIGTERM unwinds it, and nothing is left half written."""
 
-    def stop(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
+    def stop(number: int, frame: FrameType | None) -> None:
+        if _is_in_destructor(frame) and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)  # what is raised there is lost
+            return
+        raise SystemExit(128 + signal.SIGTERM)
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in _STOPS:
+        signal.signal(number, stop)
     try:
         return work(entry)
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in _STOPS:
+            signal.signal(number, signal.SIG_DFL)
+
+
+_STOPS = [getattr(signal, name) for name in ("SIGTERM", "SIGALRM") if hasattr(signal, name)]
+
+
+def _is_in_destructor(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
