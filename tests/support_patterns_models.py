@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.support_patterns import PATTERNS, Pattern, W
 from tests.support_patterns_more import MORE
+from tests.support_patterns_operators import OPERATORS
 
 MODELS = {
     "input of whole numbers": Pattern(
@@ -202,4 +203,5 @@ ALL_PATTERNS: dict[str, Pattern] = {
     **PATTERNS,
     **{f"models: {name}": pattern for name, pattern in MODELS.items()},
     **{f"more: {name}": pattern for name, pattern in MORE.items()},
+    **{f"operators: {name}": pattern for name, pattern in OPERATORS.items()},
 }

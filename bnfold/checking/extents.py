@@ -25,6 +25,7 @@ _TWICE = 6
 """Up to so many tensors are tried twice as large as the others."""
 _BY_CHANNEL = frozenset({"BatchNormalization", "InstanceNormalization"})
 _WINDOWS = frozenset({"Conv", "ConvTranspose", "FusedConv"})
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 
 @dataclass(frozen=True)
@@ -287,6 +288,9 @@ class Extents:
             if len(rows) == 2 and rows[0] > 1:
                 needed[1 if turned else 0] = rows[0]
             return 2
+        if node.op_type in _RECURRENT and len(weight) == 3:
+            needed[2] = weight[2]
+            return 3
         if node.op_type in _BY_CHANNEL and len(weight) == 1:
             needed[1] = weight[0]
         if node.op_type == "LayerNormalization":

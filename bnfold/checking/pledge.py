@@ -217,7 +217,7 @@ class Pledge:
             while len(copy.input) <= linear.bias_at:
                 copy.input.append("")
             copy.input[linear.bias_at] = f"bias{number}"
-            constants[f"bias{number}"] = Constant.of(bias)
+            constants[f"bias{number}"] = Constant.of(bias.reshape(linear.bias_shape or bias.shape))
         elif linear.shift == "add" and linear.axis < 0:
             spread = bias.reshape(*bias.shape, *[1] * (-linear.axis - 1))
             constants[f"bias{number}"] = Constant.of(spread)

@@ -1,4 +1,8 @@
-"""Fused operators of onnxruntime in words of the standard, so that they can be evaluated."""
+"""Operators in words of the standard, so that they can be compared.
+
+Fused operators of onnxruntime are unknown to the evaluator. The gates of recurrent operators are
+nearly zero or one for data of any size, where a wrong weight would hardly be seen.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,14 @@ _ACTIVATIONS: dict[str, tuple[str, ...]] = {
 }
 """Activations, and what their parameters are called, in order."""
 
+_DOUBLE = onnx.TensorProto.DOUBLE
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+
 
 def spelled_out(proto: onnx.NodeProto, ranks: Sequence[int | None]) -> list[onnx.NodeProto]:
-    """Standard nodes that do what one fused node does; the node itself where there are none.
+    """Standard nodes that do what one node does; the node itself where there are none.
+
+    Of a recurrent operator they are one-to-one with what its input and its parameters are for it.
 
     Args:
         proto: its tensors have names of their own.
@@ -31,7 +40,39 @@ def spelled_out(proto: onnx.NodeProto, ranks: Sequence[int | None]) -> list[onnx
             return _fused_gemm(proto)
         if proto.op_type == "FusedMatMul":
             return _fused_matmul(proto, ranks)
+    if proto.domain == "" and proto.op_type in _RECURRENT and any(proto.output):
+        return _recurrent(proto)
     return [proto]
+
+
+def _recurrent(proto: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """What it adds up for its gates without the states, of shape ``(steps, D, 2 G H)``.
+
+    That is ``x W' + Wb`` and Rb beside it, for each direction, and the sums of all other inputs,
+    which no fold may change.
+    """
+    made, *others = [name for name in proto.output if name]
+    inputs = [*proto.input, ""]
+    nodes = [
+        helper.make_node("Flatten", [inputs[0]], [f"{made}_x"], axis=2),
+        helper.make_node("Transpose", [inputs[1]], [f"{made}_w"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", [f"{made}_x", f"{made}_w"], [f"{made}_rows"]),
+        helper.make_node("Sub", [f"{made}_rows", f"{made}_rows"], [f"{made}_zero"]),
+        helper.make_node("Concat", [f"{made}_rows", f"{made}_zero"], [f"{made}_both"], axis=2),
+        helper.make_node("Transpose", [f"{made}_both"], [f"{made}_0"], perm=[1, 0, 2]),
+    ]
+    added = [inputs[3]] if inputs[3:] and inputs[3] else []
+    for at in (at for at, name in enumerate(inputs) if name and at not in (0, 1, 3)):
+        double = helper.make_node("Cast", [inputs[at]], [f"{made}_double{at}"], to=_DOUBLE)
+        total = helper.make_node(
+            "ReduceSum", [f"{made}_double{at}"], [f"{made}_total{at}"], keepdims=0
+        )
+        nodes += [double, total]
+        added.append(f"{made}_total{at}")
+    for at, name in enumerate(added):
+        nodes.append(helper.make_node("Add", [f"{made}_{at}", name], [f"{made}_{at + 1}"]))
+    last = f"{made}_{len(added)}"
+    return nodes + [helper.make_node("Identity", [last], [name]) for name in (made, *others)]
 
 
 def _fused_conv(proto: onnx.NodeProto) -> list[onnx.NodeProto]:

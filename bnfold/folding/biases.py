@@ -80,7 +80,9 @@ class Biases:
         old = linear.node.input(at)
         if linear.bias is None and not np.any(bias != 0):
             return
-        if linear.bias is not None and linear.bias.tensor is old:
+        if linear.bias_shape is not None:
+            bias = bias.reshape(linear.bias_shape)
+        elif linear.bias is not None and linear.bias.tensor is old:
             shape = linear.bias.shape
             if (
                 int(np.prod(shape)) == bias.size

@@ -47,13 +47,13 @@ class Reach:
             return Refused("producer-not-linear", f"{tensor.name} is {what}, made by no operator")
         is_first = node.outputs[0] is tensor
         if survey.is_linear(node):
-            if not is_first:
-                return malformed(node, f"it has a second output, {tensor.name}")
             linear = survey.linear(node)
             if isinstance(linear, Refused):
                 return linear
             if linear.outward is not None:
                 return linear.outward
+            if not is_first:
+                return malformed(node, f"it has a second output, {tensor.name}")
             return [t for t in map(node.input, linear.asks) if t is not None]
         if node.domain and node.op_type in LINEAR:
             return Refused(

@@ -188,6 +188,35 @@ def rms_normalization(sketch: Sketch, x: str) -> str:
     return sketch.node("RMSNormalization", [x, constant(sketch, sketch.signed(shape))], axis=axis)
 
 
+def _recurrent(op_type: str, gates: int) -> Builder:
+    def build(sketch: Sketch, x: str) -> str:
+        """The operator on rows of features, whose gates are neither open nor shut for data of 30.
+
+        All its steps or its last state, of one direction or both.
+        """
+        if sketch.rank(x) != 3:
+            raise Unfit("it reads steps, a batch and features")
+        features, hidden, directions = sketch.shape(x)[2], sketch.whole(1, 3), sketch.whole(1, 2)
+        rows = gates * hidden
+        size = max(np.abs(sketch.values[x]).max(), 1.0)
+        inputs = [
+            x,
+            constant(sketch, sketch.weights((directions, rows, features), features * size**2)),
+            initializer(sketch, sketch.weights((directions, rows, hidden), hidden)),
+        ]
+        if sketch.chance(0.6):
+            bias = sketch.weights((directions, 2 * rows), 1.0)
+            inputs.append(constant(sketch, bias))
+        ways = ["forward", "reverse"] if directions == 1 else ["bidirectional"]
+        attributes: dict[str, Any] = {"hidden_size": hidden, "direction": sketch.pick(ways)}
+        if sketch.opset >= 14 and sketch.chance(0.2):
+            attributes["layout"] = 1
+        steps, last = sketch.split(op_type, inputs, 2, **attributes)
+        return steps if sketch.chance(0.6) else last
+
+    return build
+
+
 def fused_conv(sketch: Sketch, x: str) -> str:
     """onnxruntime's FusedConv: a summand of the output's shape, an activation, or neither."""
     inputs, attributes = conv_parts(sketch, x)
@@ -260,6 +289,9 @@ LINEAR: dict[str, Builder] = {
     "MatMul": matmul,
     "Einsum": einsum,
     "DeformConv": deform_conv,
+    "LSTM": _recurrent("LSTM", 4),
+    "GRU": _recurrent("GRU", 3),
+    "RNN": _recurrent("RNN", 1),
     "InstanceNormalization": instance_normalization,
     "GroupNormalization": group_normalization,
     "LayerNormalization": layer_normalization,

@@ -96,6 +96,7 @@ class Linear:
         shift: where a shift goes: into the bias ``"input"``, into an ``"add"`` behind the
             operator, or into a bias that is ``"computed"``, by what ``asks`` says of it.
         weight_at, bias_at: which inputs they are.
+        bias_shape: what a bias is stored in, where that is no vector.
         asks: inputs that have to carry a map as well, such as a computed bias, and which one for
             the map on the output channels.
         per_group: whether each weight serves several neighbouring output channels.
@@ -114,6 +115,7 @@ class Linear:
     shift: Literal["input", "add", "computed"] = "input"
     weight_at: int = 1
     bias_at: int = 2
+    bias_shape: tuple[int, ...] | None = None
     asks: Mapping[int, Callable[[Affine], Spread]] = field(default_factory=dict)
     per_group: bool = False
     outward: Refused | None = None

@@ -25,6 +25,7 @@ from bnfold.folding.rules import (
     padding,
     parting,
     pooling,
+    recurrent,
     reducing,
     repeating,
     reshaping,
@@ -49,6 +50,9 @@ LINEAR: Final[dict[str, Callable[[Node, Context], Linear | Refused]]] = {
     "MatMul": matmul.read_matmul,
     "DeformConv": deform.read_deform_conv,
     "Einsum": einsum.read_einsum,
+    "LSTM": recurrent.read_recurrent,
+    "GRU": recurrent.read_recurrent,
+    "RNN": recurrent.read_recurrent,
     "InstanceNormalization": normalisers.read_instance_normalization,
     "GroupNormalization": normalisers.read_group_normalization,
     "LayerNormalization": normalisers.read_layer_normalization,
@@ -61,7 +65,7 @@ LINEAR: Final[dict[str, Callable[[Node, Context], Linear | Refused]]] = {
     "ConvInteger": rounding.read_integer_operator,
     "MatMulInteger": rounding.read_integer_operator,
 }
-"""Operators that take up an affine map which follows them, and most of them one before them."""
+"""Operators that take up an affine map: most of them one behind them and one before them."""
 
 NORMS: Final[dict[str, Callable[[Node, Tensor, Context], Placed | Refused]]] = {
     BATCH_NORM: batch_norm.read_batch_norm,

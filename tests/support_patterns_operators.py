@@ -1,0 +1,33 @@
+"""Patterns of norms beside less common operators, each of which can be folded exactly."""
+
+from __future__ import annotations
+
+from tests.support_patterns import Pattern
+
+OPERATORS = {
+    "LSTM behind columns of an image": Pattern(
+        "c = Conv(x, k)  r = Relu(c)  n = BN(r)  p = ReduceMean<axes=[2], keepdims=0>(n)"
+        '  t = Transpose<perm=[2,0,1]>(p)  y = LSTM<hidden_size=3, direction="bidirectional">'
+        "(t, w, u, a)",
+        "float[4,3,3,3] k, float[2,12,4] w, float[2,12,3] u, float[2,24] a",
+        "Conv Relu ReduceMean Transpose LSTM",
+    ),
+    "GRU in both directions, and a second one": Pattern(
+        "s = Tanh(x)  n = BN3(s)  t = Transpose<perm=[2,0,1]>(n)"
+        '  c = GRU<hidden_size=2, direction="bidirectional">(t, w, u)'
+        "  d = Transpose<perm=[0,2,1,3]>(c)  e = Reshape(d, z)  f = Mul(e, g)  h = Add(f, k)"
+        "  y, last = GRU<hidden_size=2, linear_before_reset=1>(h, a, l)",
+        "float[2,6,3] w, float[2,6,2] u, int64[3] z = {0,0,-1}, float[4] g, float[4] k, "
+        "float[1,6,4] a, float[1,6,2] l",
+        "Tanh Transpose GRU Transpose Reshape GRU",
+        "float[2,3,5] x",
+        "last:3",
+    ),
+    "RNN of batches in front": Pattern(
+        "s = Tanh(x)  n = BN(s)  t = Transpose<perm=[0,2,1]>(n)"
+        "  y = RNN<hidden_size=2, layout=1>(t, w, u, a)",
+        "float[1,2,4] w, float[1,2,2] u, float[1,4] a",
+        "Tanh Transpose RNN",
+        "float[N,4,H] x",
+    ),
+}
