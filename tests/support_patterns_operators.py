@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from tests.support_patterns import Pattern
+from tests.support_patterns import Pattern, W
 
 OPERATORS = {
+    "Clip at zero": Pattern(
+        "c = Conv(x, w)  r = Clip(c, z)  y = GAIN(r)",
+        f"{W}, float z",
+        "Conv Clip",
+        values=(("z", 0),),
+    ),
+    "Clip at zero, forward, opset 10": Pattern(
+        "s = Tanh(x)  n = GAIN3(s)  r = Clip<min=0.0>(n)  y = Conv(r, w)",
+        W,
+        "Tanh Clip Conv",
+        opset=10,
+    ),
+    "ThresholdedRelu at zero": Pattern(
+        "c = Conv(x, w)  r = ThresholdedRelu<alpha=0.0>(c)  y = GAIN(r)", W, "Conv ThresholdedRelu"
+    ),
     "LSTM behind columns of an image": Pattern(
         "c = Conv(x, k)  r = Relu(c)  n = BN(r)  p = ReduceMean<axes=[2], keepdims=0>(n)"
         '  t = Transpose<perm=[2,0,1]>(p)  y = LSTM<hidden_size=3, direction="bidirectional">'

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto
 
 from bnfold.algebra.spread import Spread
 from bnfold.folding.rules.tables import THROUGH
@@ -79,9 +81,89 @@ def test_unknown_attributes() -> None:
 @pytest.mark.parametrize(
     "op_type",
     (
-        "Clip Sigmoid HardSigmoid HardSwish Softmax Tanh Elu Selu Celu Gelu Mish Softplus Exp Log "
-        "Sqrt Pow ThresholdedRelu Shrink LogSoftmax Sign Erf LpNormalization LRN Floor Round"
+        "Sigmoid HardSigmoid HardSwish Softmax Tanh Elu Selu Celu Gelu Mish Softplus Exp Log "
+        "Sqrt Pow Shrink LogSoftmax Sign Erf LpNormalization LRN Floor Round"
     ).split(),
 )
 def test_nothing_crosses(op_type: str) -> None:
     assert op_type not in THROUGH
+
+
+INFINITE, LARGEST = float("inf"), float(np.finfo(np.float64).max)
+OPEN: list[tuple[float | None, float | None]] = [
+    (None, None),
+    (-INFINITE, INFINITE),
+    (-LARGEST, LARGEST),
+    (None, INFINITE),
+]
+AT_ZERO: list[tuple[float | None, float | None]] = [
+    (0.0, None),
+    (None, 0.0),
+    (0.0, 0.0),
+    (-0.0, LARGEST),
+    (-INFINITE, 0.0),
+]
+
+
+def clip(low: float | None, high: float | None, opset: int) -> onnx.ModelProto:
+    """A Clip of float64 data; before opset 11 its bounds are attributes."""
+    if opset >= 11:
+        bounds = [None if value is None else np.array(value) for value in (low, high)]
+        return node_model("Clip", [[2, 3, 4, 4], *bounds], opset=opset)
+    given: dict[str, Any] = {"min": low, "max": high}
+    given = {name: value for name, value in given.items() if value is not None}
+    return node_model("Clip", [[2, 3, 4, 4]], opset=opset, **given)
+
+
+@pytest.mark.parametrize("bounds", AT_ZERO)
+@pytest.mark.parametrize("opset", [11, 12, 13, 20])
+def test_clip_at_zero(bounds: tuple[float | None, float | None], opset: int) -> None:
+    model = clip(*bounds, opset)
+    for seed in range(3):
+        prove_both(model, channel_spread(3, 2, seed, positive=True, shifted=False), seed=seed)
+    lets = "node (Clip) lets only positive scales without a shift through, and"
+    scale = np.array([1.0, 0.0, -0.4]).reshape(3, 1, 1)
+    require_refused(model, Spread(scale, 0 * scale), f"{lets} channel 2 has scale -0.4")
+    require_refused(model, Spread(abs(scale), scale), f"{lets} channel 0 has shift 1")
+
+
+@pytest.mark.parametrize("bounds", OPEN)
+def test_clip_without_bounds(bounds: tuple[float | None, float | None]) -> None:
+    prove_both(clip(*bounds, 13), channel_spread(3, 2, 1))
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 6.0), (-1.0, None), (0.0, 1e300), (1e-30, None)])
+@pytest.mark.parametrize("opset", [6, 13])
+def test_clip_at_other_numbers(bounds: tuple[float | None, float | None], opset: int) -> None:
+    if opset < 11 and bounds[1] == 1e300:
+        bounds = (0.0, 3e38)
+    model = clip(*bounds, opset)
+    require_refused(model, channel_spread(3, 2, 0, positive=True, shifted=False), "clips at")
+
+
+def test_clip_at_what_is_computed() -> None:
+    model = node_model("Clip", [[2, 3, 4, 4], []], opset=13)
+    spread = channel_spread(3, 2, 0, positive=True, shifted=False)
+    require_refused(model, spread, "clips at x1, which is no constant of one value")
+
+
+def test_the_default_bounds_of_a_clip_by_attributes() -> None:
+    """They are the largest numbers of float32: none for float32, but some for float64."""
+    spread = channel_spread(3, 2, 0, positive=True, shifted=False)
+    wide = clip(0.0, None, 6)
+    require_refused(wide, spread, "clips at 3.40282e+38")
+    model = clip(0.0, INFINITE, 6)
+    prove_both(model, spread)
+    for value in (wide.graph.input[0], wide.graph.output[0]):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+    prove_both(wide, spread)
+
+
+@pytest.mark.parametrize("opset", [10, 22])
+def test_thresholded_relu(opset: int) -> None:
+    prove = channel_spread(3, 2, 4, positive=True, shifted=False)
+    prove_both(node_model("ThresholdedRelu", [[2, 3, 4, 4]], opset=opset, alpha=0.0), prove)
+    others: list[dict[str, Any]] = [{}, {"alpha": 0.5}]
+    for more in others:
+        model = node_model("ThresholdedRelu", [[2, 3, 4, 4]], opset=opset, **more)
+        require_refused(model, prove, "has its step at")

@@ -123,6 +123,21 @@ def leaky_relu(sketch: Sketch, x: str) -> str:
     return sketch.node("LeakyRelu", [x], **({"alpha": 0.25} if sketch.chance(0.5) else {}))
 
 
+def clip(sketch: Sketch, x: str) -> str:
+    """Clip, mostly at zero on one side; before opset 11 by attributes."""
+    low, high = sketch.pick([(0.0, None), (0.0, None), (None, 0.0), (None, None), (0.0, 6.0)])
+    bounds = [("min", low), ("max", high)]
+    if sketch.opset < 11:
+        return sketch.node("Clip", [x], **{name: v for name, v in bounds if v is not None})
+    stored = ["" if v is None else initializer(sketch, sketch.stored(v)) for _, v in bounds]
+    return sketch.node("Clip", [x, *stored])
+
+
+def thresholded_relu(sketch: Sketch, x: str) -> str:
+    """ThresholdedRelu, mostly at zero."""
+    return sketch.node("ThresholdedRelu", [x], alpha=sketch.pick([0.0, 0.0, 1.0]))
+
+
 def prelu(sketch: Sketch, x: str) -> str:
     """PRelu with a slope for each channel or one for all."""
     rank = sketch.rank(x)
@@ -180,6 +195,8 @@ ACTIVATION: dict[str, Builder] = {
     "Relu": _elementwise("Relu"),
     "LeakyRelu": leaky_relu,
     "PRelu": prelu,
+    "Clip": clip,
+    "ThresholdedRelu": thresholded_relu,
     "Abs": _elementwise("Abs"),
     "Neg": _elementwise("Neg"),
 }

@@ -216,6 +216,12 @@ TABLE: Final[dict[str, tuple[str, ...]]] = {
         "1: consumed_inputs",
         "6 7 9 16:",
     ),
+    "Clip": (
+        "1: consumed_inputs max min",
+        "6: max min",
+        "11 12 13:",
+    ),
+    "ThresholdedRelu": ("10 22: alpha",),
     "QuantizeLinear": (
         "10:",
         "13: axis",
@@ -258,7 +264,7 @@ KINDS: Final[dict[int, str]] = {
     ),
     AttributeProto.FLOAT: (
         "activation_alpha activation_beta activation_gamma alpha beta clip cubic_coeff_a epsilon "
-        "extrapolation_value height_scale momentum ratio value width_scale"
+        "extrapolation_value height_scale max min momentum ratio value width_scale"
     ),
     AttributeProto.FLOATS: "activation_alpha activation_beta activation_params scales",
     AttributeProto.STRING: (

@@ -121,6 +121,8 @@ THROUGH: Final[dict[str, Through]] = {
     "PRelu": activation.HOMOGENEOUS,
     "Abs": activation.HOMOGENEOUS,
     "Neg": activation.NEGATION,
+    "Clip": activation.CLIP,
+    "ThresholdedRelu": activation.THRESHOLDED,
     "QuantizeLinear": rounding.ROUNDING,
     "DequantizeLinear": rounding.ROUNDED,
     "DynamicQuantizeLinear": rounding.ROUNDING,
