@@ -20,6 +20,29 @@ OPERATORS = {
     "ThresholdedRelu at zero": Pattern(
         "c = Conv(x, w)  r = ThresholdedRelu<alpha=0.0>(c)  y = GAIN(r)", W, "Conv ThresholdedRelu"
     ),
+    "LpPool": Pattern(
+        "c = Conv(x, w)  p = LpPool<kernel_shape=[2,2], pads=[1,0,0,1], p=3>(c)  y = GAIN(p)",
+        W,
+        "Conv LpPool",
+    ),
+    "GlobalLpPool, forward, negative scales": Pattern(
+        "s = Tanh(x)  n = SCALE3(s)  p = GlobalLpPool(n)  y = Conv(p, w)",
+        "float[4,3,1,1] w",
+        "Tanh GlobalLpPool Conv",
+    ),
+    "ReduceL2": Pattern(
+        "c = Conv(x, w)  p = ReduceL2<axes=[2,3], keepdims=0>(c)  y = GAIN(p)",
+        W,
+        "Conv ReduceL2",
+        y="y:2",
+    ),
+    "ReduceL1 of opset 18, forward": Pattern(
+        "s = Tanh(x)  n = SCALE3(s)  p = ReduceL1<keepdims=0>(n, a)  y = Gemm(p, w)",
+        "float[3,5] w, int64[2] a = {2,3}",
+        "Tanh ReduceL1 Gemm",
+        opset=18,
+        y="y:2",
+    ),
     "LSTM behind columns of an image": Pattern(
         "c = Conv(x, k)  r = Relu(c)  n = BN(r)  p = ReduceMean<axes=[2], keepdims=0>(n)"
         '  t = Transpose<perm=[2,0,1]>(p)  y = LSTM<hidden_size=3, direction="bidirectional">'

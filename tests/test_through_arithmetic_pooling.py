@@ -20,11 +20,13 @@ from tests.support_arithmetic import (
     channel_spread,
     node_model,
     own,
+    prove_backward,
     prove_both,
+    prove_forward,
     refusals,
     require_refused,
 )
-from tests.support_through import backward
+from tests.support_through import backward, forward
 
 SEEDS = st.integers(0, 10**6)
 
@@ -39,7 +41,7 @@ def pools(draw: st.DrawFn, op_type: str) -> onnx.ModelProto:
     attributes: dict[str, Any] = {}
     kernel = [draw(st.integers(1, 3)) for _ in axes]
     strides = [draw(st.integers(1, 3)) for _ in axes]
-    has_dilations = opset >= (19 if op_type == "AveragePool" else 10)
+    has_dilations = opset >= {"AveragePool": 19, "LpPool": 18}.get(op_type, 10)
     dilations = [draw(st.integers(1, 2)) if has_dilations else 1 for _ in axes]
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     sizes = [draw(st.integers(max(r, 2), r + 4)) for r in reach]
@@ -48,8 +50,10 @@ def pools(draw: st.DrawFn, op_type: str) -> onnx.ModelProto:
         attributes["pads"] = [draw(st.integers(0, r - 1)) for r in [*reach, *reach]]
     elif draw(st.booleans()) or auto_pad != "NOTSET":
         attributes["auto_pad"] = auto_pad
-    if opset >= 10 and draw(st.booleans()):
+    if opset >= (18 if op_type == "LpPool" else 10) and draw(st.booleans()):
         attributes["ceil_mode"] = 1
+    if op_type == "LpPool" and draw(st.booleans()):
+        attributes["p"] = draw(st.integers(1, 3))
     if has_dilations:
         attributes["dilations"] = dilations
     if op_type == "AveragePool" and opset >= 7 and draw(st.booleans()):
@@ -242,3 +246,50 @@ def test_global_pools_refuse(op_type: str) -> None:
     model = node_model(op_type, [["N", "C", "H", "W"]], opset=17)
     model.graph.input[0].type.tensor_type.ClearField("shape")
     require_refused(model, spread, "rank of x0 is not known", code="unknown-rank")
+
+
+@settings(deadline=None, max_examples=150)
+@given(pools("LpPool"), SEEDS)
+def test_lp_pool(model: onnx.ModelProto, seed: int) -> None:
+    channels, spatial = channels_of(model)
+    positive = channel_spread(channels, spatial, seed, positive=True, shifted=False)
+    prove_backward(model, positive, run=own, seed=seed)
+    spread = channel_spread(channels, spatial, seed, shifted=False)
+    found = prove_forward(model, {0: spread}, run=own, seed=seed)
+    np.testing.assert_array_equal(found[0].scale, abs(spread.scale))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 3), st.integers(1, 3), st.sampled_from([2, 17, 22]), st.integers(1, 3), SEEDS)
+def test_global_lp_pool(spatial: int, channels: int, opset: int, p: int, seed: int) -> None:
+    model = node_model("GlobalLpPool", [[2, channels, 3, 4, 2][: 2 + spatial]], opset=opset, p=p)
+    spread = channel_spread(channels, spatial, seed, positive=True, shifted=False)
+    run = by_definition
+    prove_backward(model, spread, run=run, seed=seed)
+    prove_forward(model, {0: Spread(-spread.scale, spread.shift)}, run=run, seed=seed)
+
+
+def by_definition(model: onnx.ModelProto, feeds: Any) -> list[Any]:
+    """The p-norm of each feature map, for onnx's evaluator knows no GlobalLpPool."""
+    x, p = feeds["x0"], model.graph.node[0].attribute[0].i
+    return [(abs(x) ** p).sum(axis=tuple(range(2, x.ndim)), keepdims=True) ** (1 / p)]
+
+
+def test_an_lp_pool_of_onnx() -> None:
+    model = node_model("LpPool", [[2, 3, 6, 7]], opset=22, kernel_shape=[2, 3], pads=[1, 0, 0, 1])
+    prove_backward(model, channel_spread(3, 2, 1, positive=True, shifted=False))
+    prove_forward(model, {0: channel_spread(3, 2, 1, shifted=False)})
+
+
+@pytest.mark.parametrize("op_type", ["LpPool", "GlobalLpPool"])
+def test_lp_pools_refuse(op_type: str) -> None:
+    more: dict[str, Any] = {"kernel_shape": [2, 2]} if op_type == "LpPool" else {}
+    model = node_model(op_type, [[1, 3, 6, 5]], opset=17, **more)
+    scale = np.array([1.0, 0.0, -0.25]).reshape(3, 1, 1)
+    found = backward(model, op_type, {0: Spread(scale, 0 * scale)})
+    assert isinstance(found, Refused)
+    assert "channel 2 has scale -0.25" in found.sentence
+    assert not isinstance(forward(model, op_type, {0: Spread(scale, 0 * scale)}), Refused)
+    shifted = Spread(abs(scale), np.array([0.0, 2.0, 0.0]).reshape(3, 1, 1))
+    require_refused(model, shifted, "channel 1 has shift 2")
+    require_refused(model, Spread(np.arange(1.0, 6), np.zeros(5)), "pools along axis -1")

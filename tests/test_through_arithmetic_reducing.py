@@ -23,12 +23,15 @@ from tests.support_arithmetic import (
 from tests.support_through import backward, forward, random_spread
 
 SEEDS = st.integers(0, 10**6)
+LENGTHS = ("ReduceL1", "ReduceL2")
 REDUCTIONS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum")
 OPSETS = {
     "ReduceMean": [7, 11, 13, 18, 24],
     "ReduceSum": [7, 11, 13, 18, 24],
     "ReduceMax": [7, 11, 12, 13, 18, 20, 24],
     "ReduceMin": [7, 11, 12, 13, 18, 20, 24],
+    "ReduceL1": [7, 11, 13, 18, 24],
+    "ReduceL2": [7, 11, 13, 18, 24],
 }
 
 
@@ -90,6 +93,39 @@ def test_reductions(op_type: str) -> None:
         prove_forward(model, {0: random_spread(few, seed, positive=positive)}, seed=seed)
 
     prove()
+
+
+@pytest.mark.parametrize("op_type", LENGTHS)
+def test_lengths(op_type: str) -> None:
+    """On the way back scales have to be positive, forward they become so."""
+
+    @settings(deadline=None, max_examples=120)
+    @given(cases(op_type), SEEDS)
+    def prove(made: tuple[onnx.ModelProto, list[int], list[int], bool], seed: int) -> None:
+        model, shape, axes, keeps = made
+        keeps = keeps or not axes
+        output, before = (tuple(without(shape, axes, k)) for k in (keeps, True))
+        back = random_spread(output, seed, positive=True)
+        prove_backward(model, Spread(back.scale, 0 * back.shift), seed=seed)
+        ahead = random_spread(before, seed)
+        if axes:
+            prove_forward(model, {0: Spread(ahead.scale, 0 * ahead.shift)}, seed=seed)
+
+    prove()
+
+
+@pytest.mark.parametrize("op_type", LENGTHS)
+def test_lengths_refuse(op_type: str) -> None:
+    model = reduction(op_type, 13, [2, 3, 4, 4], [2, 3])
+    scale = np.array([1.0, 0.0, -0.25]).reshape(3, 1, 1)
+    found = backward(model, op_type, {0: Spread(scale, 0 * scale)})
+    assert isinstance(found, Refused)
+    assert "only positive scales without a shift" in found.sentence
+    assert "channel 2 has scale -0.25" in found.sentence
+    shifted = Spread(abs(scale), np.array([0.0, 2.0, 0.0]).reshape(3, 1, 1))
+    require_refused(model, shifted, "channel 1 has shift 2")
+    uneven = Spread(np.arange(1.0, 5), np.zeros(4))
+    require_refused(model, uneven, "reduces axis -1, along which the scale and shift have 4 values")
 
 
 @pytest.mark.parametrize("op_type", REDUCTIONS)

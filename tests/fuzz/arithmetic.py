@@ -205,6 +205,8 @@ REDUCING: dict[str, Builder] = {
     "ReduceSum": _reduced("ReduceSum", 13),
     "ReduceMax": _reduced("ReduceMax", 18),
     "ReduceMin": _reduced("ReduceMin", 18),
+    "ReduceL1": _reduced("ReduceL1", 18),
+    "ReduceL2": _reduced("ReduceL2", 18),
 }
 BLOCKING: dict[str, Builder] = {
     "Sigmoid": _elementwise("Sigmoid"),

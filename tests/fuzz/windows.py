@@ -11,7 +11,7 @@ from tests.fuzz.sketch import FACTORS, Builder, Sketch, Unfit
 from tests.support_models import Array
 
 
-def _pooled(op_type: str, dilates_since: int) -> Builder:
+def _pooled(op_type: str, dilates_since: int, ceils_since: int = 10) -> Builder:
     def build(sketch: Sketch, x: str) -> str:
         """Pooling with any window, stride, padding and dilation."""
         if sketch.rank(x) < 3:
@@ -26,12 +26,14 @@ def _pooled(op_type: str, dilates_since: int) -> Builder:
             attributes["auto_pad"] = sketch.pick(["VALID", "SAME_UPPER", "SAME_LOWER"])
         if sketch.chance(0.4):
             attributes["strides"] = [sketch.whole(1, 2) for _ in range(spatial)]
-        if "auto_pad" not in attributes and sketch.opset >= 10 and sketch.chance(0.25):
+        if "auto_pad" not in attributes and sketch.opset >= ceils_since and sketch.chance(0.25):
             attributes["ceil_mode"] = 1
         if "auto_pad" not in attributes and sketch.opset >= dilates_since and sketch.chance(0.2):
             attributes["dilations"] = [sketch.whole(1, 2) for _ in range(spatial)]
         if op_type == "AveragePool" and sketch.chance(0.3):
             attributes["count_include_pad"] = 1
+        if op_type == "LpPool" and sketch.chance(0.5):
+            attributes["p"] = sketch.whole(1, 3)
         return sketch.node(op_type, [x], **attributes)
 
     return build
@@ -142,6 +144,8 @@ def _float32(sketch: Sketch, numbers: list[float]) -> str:
 WINDOWS: dict[str, Builder] = {
     "AveragePool": _pooled("AveragePool", 19),
     "MaxPool": _pooled("MaxPool", 10),
+    "LpPool": _pooled("LpPool", 18, 18),
+    "GlobalLpPool": _global("GlobalLpPool"),
     "GlobalAveragePool": _global("GlobalAveragePool"),
     "GlobalMaxPool": _global("GlobalMaxPool"),
     "Resize": resize,

@@ -149,6 +149,19 @@ TABLE: Final[dict[str, tuple[str, ...]]] = {
         "10 11 12 22: auto_pad ceil_mode dilations kernel_shape pads storage_order strides",
     ),
     "GlobalMaxPool": ("1 22:",),
+    "LpPool": (
+        "1 2 11: auto_pad kernel_shape p pads strides",
+        "18 22: auto_pad ceil_mode dilations kernel_shape p pads strides",
+    ),
+    "GlobalLpPool": ("1 2 22: p",),
+    "ReduceL1": (
+        "1 11 13: axes keepdims",
+        "18: keepdims noop_with_empty_axes",
+    ),
+    "ReduceL2": (
+        "1 11 13: axes keepdims",
+        "18: keepdims noop_with_empty_axes",
+    ),
     "ReduceMean": (
         "1 11 13: axes keepdims",
         "18: keepdims noop_with_empty_axes",
@@ -255,7 +268,7 @@ KINDS: Final[dict[int, str]] = {
         "allowzero antialias axis block_size blocksize broadcast ceil_mode count_include_pad "
         "exclude_outside group hidden_size input_forget is_test keepdims layout "
         "linear_before_reset noop_with_empty_axes num_groups num_outputs offset_group "
-        "output_dtype output_sequence precision saturate seed spatial stash_type storage_order "
+        "output_dtype output_sequence p precision saturate seed spatial stash_type storage_order "
         "to training_mode transA transB transBatchA transBatchB"
     ),
     AttributeProto.INTS: (
@@ -264,7 +277,7 @@ KINDS: Final[dict[int, str]] = {
     ),
     AttributeProto.FLOAT: (
         "activation_alpha activation_beta activation_gamma alpha beta clip cubic_coeff_a epsilon "
-        "extrapolation_value height_scale max min momentum ratio value width_scale"
+        "extrapolation_value height_scale max min momentum p ratio value width_scale"
     ),
     AttributeProto.FLOATS: "activation_alpha activation_beta activation_params scales",
     AttributeProto.STRING: (

@@ -1,6 +1,8 @@
-"""Pooling over windows and over whole feature maps: means and maxima."""
+"""Pooling over windows and over whole feature maps: means, maxima and p-norms."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from bnfold.algebra.spread import Spread
 from bnfold.folding.reasons import Refused
@@ -13,6 +15,7 @@ from bnfold.folding.rules.conditions import (
     wide_axes,
 )
 from bnfold.folding.rules.reading import Context, malformed, read_version
+from bnfold.folding.rules.reducing import LENGTHS
 from bnfold.folding.rules.through import Spreads, Through, blocked
 from bnfold.folding.rules.windows import Windows, read_windows
 from bnfold.onnxgraph.graph import Node
@@ -84,6 +87,30 @@ def cross_global_maximum(node: Node, spreads: Spreads, context: Context) -> Spre
     return why or why_negative(node, spreads[0]) or spreads
 
 
+def lp_backward(node: Node, spreads: Spreads, context: Context) -> Spreads | Refused:
+    """``s |x|_p == |s x|_p`` for ``s >= 0``, over windows or all of a feature map; no shift.
+
+    Pads are zeros, which every scale leaves.
+    """
+    spread = spreads[0]
+    why = why_negative(node, spread, LENGTHS) or why_shifted(node, spread, LENGTHS)
+    return why or _why_not_pooled(node, spread, context) or spreads
+
+
+def lp_forward(node: Node, spreads: Spreads, context: Context) -> Spreads | Refused:
+    """``|s x|_p == |s| |x|_p`` for any s, over windows or all of a feature map; no shift."""
+    spread = spreads[0]
+    why = why_shifted(node, spread) or _why_not_pooled(node, spread, context)
+    return why or {0: Spread(np.abs(spread.scale), spread.shift)}
+
+
+def _why_not_pooled(node: Node, spread: Spread, context: Context) -> Refused | None:
+    if node.op_type.startswith("Global"):
+        return _cross_global(node, spread, context)
+    windows = _read(node, spread, context)
+    return windows if isinstance(windows, Refused) else None
+
+
 def _cross_global(node: Node, spread: Spread, context: Context) -> Refused | None:
     version = read_version(node, context)
     if isinstance(version, Refused):
@@ -101,3 +128,4 @@ AVERAGE = Through(cross_average, cross_average)
 MAXIMUM = Through(cross_maximum, cross_maximum)
 GLOBAL_AVERAGE = Through(cross_global_average, cross_global_average)
 GLOBAL_MAXIMUM = Through(cross_global_maximum, cross_global_maximum)
+LP = Through(lp_backward, lp_forward)

@@ -1,4 +1,4 @@
-"""Reductions over axes: ReduceMean, ReduceSum, ReduceMax, ReduceMin."""
+"""Reductions over axes: ReduceMean, ReduceSum, ReduceMax, ReduceMin, ReduceL1, ReduceL2."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from bnfold.folding.rules.reading import Context, malformed, read_version
 from bnfold.folding.rules.sizes import shape_of
 from bnfold.folding.rules.through import Spreads, Through, blocked
 from bnfold.onnxgraph.graph import Node
+
+LENGTHS = "only positive scales without a shift"
+"""What the sum of powers of magnitudes lets through on the way back."""
 
 _AXES_ARE_INPUT = {"ReduceSum": 13}
 """From this version on the axes are an input; from 18 on where the operator is not listed."""
@@ -132,6 +135,19 @@ def extreme_forward(node: Node, spreads: Spreads, context: Context) -> Spreads |
     return why_negative(node, spreads[0]) or mean_forward(node, spreads, context)
 
 
+def length_backward(node: Node, spreads: Spreads, context: Context) -> Spreads | Refused:
+    """``s |x|_p == |s x|_p`` for ``s >= 0``, over axes along which s is even; no shift."""
+    why = why_negative(node, spreads[0], LENGTHS) or why_shifted(node, spreads[0], LENGTHS)
+    return why or mean_backward(node, spreads, context)
+
+
+def length_forward(node: Node, spreads: Spreads, context: Context) -> Spreads | Refused:
+    """``|s x|_p == |s| |x|_p`` for any s, over axes along which it is even; no shift."""
+    spread = spreads[0]
+    why = why_shifted(node, spread)
+    return why or mean_forward(node, {0: Spread(np.abs(spread.scale), spread.shift)}, context)
+
+
 def sum_backward(node: Node, spreads: Spreads, context: Context) -> Spreads | Refused:
     """``s sum(x) + t == sum(s x + t / n)`` over n elements; n has to be known if t is not 0."""
     return _cross_sum(node, spreads[0], context, _backward, lambda n: 1.0 / n)
@@ -167,3 +183,4 @@ def _cross_sum(
 MEAN = Through(mean_backward, mean_forward)
 SUM = Through(sum_backward, sum_forward)
 EXTREME = Through(extreme_backward, extreme_forward)
+LENGTH = Through(length_backward, length_forward)
