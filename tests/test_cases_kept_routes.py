@@ -8,6 +8,7 @@ import bnfold
 from tests.support_kept import ALSO, BN, Row, check_kept, graph
 from tests.support_models import filled, norm_parameters, parsed
 
+WITH_OTHER = "float[2,3,6,5] x, float[2,4,4,3] o"
 KERNEL = ", float[4,4,3,3] u"
 
 
@@ -65,6 +66,41 @@ ROUTES = {
             x="float[2,7,4] x",
             y="float[i,j,k] z",
             more=", float[4] k, float[4] l, float tiny, float[4,3] u",
+        ),
+    ),
+    "a Relu before a Conv": Row(
+        "not-through",
+        ("r (Relu) lets only positive scales", "; nor can it go back: s is made by s, a Sigmoid"),
+        behind("r = Relu (y)  z = Conv (r, u)"),
+    ),
+    "a Relu before nothing linear": Row(
+        "producer-not-linear",
+        ("s is made by s, a Sigmoid", "; nor can it go forward: r is read by z, a Tanh"),
+        behind("r = Relu (y)  z = Tanh (r)", ""),
+    ),
+    "a Relu on the way back, zeros on the way forward": Row(
+        "zero-padding",
+        ("z pads its input with zeros", "; nor can it go back: r (Relu) lets only positive"),
+        graph(
+            f"c = Conv (x, w)  r = Relu (c)  y = {BN} (r, g, b, m, v)"
+            "  z = Conv <pads=[1,1,1,1]> (y, u)",
+            y="float[i,j,k,l] z",
+            more=KERNEL,
+        ),
+    ),
+    "a branch that begins at an input": Row(
+        "producer-not-linear",
+        ("o, which a (Sum) joins to what linear operators make, is a graph input",),
+        graph(f"c = Conv (x, w)  a = Sum (c, o)  y = {BN} (a, g, b, m, v)", x=WITH_OTHER),
+    ),
+    "a branch that ends at an input": Row(
+        "producer-not-linear",
+        ("p, which a (Concat) joins to what linear operators make, comes from none: e is made by",),
+        graph(
+            f"c = Conv (x, u)  e = Tanh (o)  q = Sum (e, c)  p = MaxPool <kernel_shape=[1,1]> (q)"
+            f"  d = Conv (x, u)  a = Concat <axis=1> (d, p)  y = {BN} (a, g, b, m, v)",
+            x=WITH_OTHER.replace("4,4,3] o", "2,4,3] o"),
+            w="float[2,3,3,3] u, ",
         ),
     ),
     "a sigmoid between": Row(

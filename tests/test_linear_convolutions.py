@@ -169,7 +169,7 @@ KEPT = {
         ("k is also read by e",),
     ),
     "a norm before a Conv whose bias is an input": (
-        "producer-not-linear",
+        "weight-not-constant",
         graph(f"{SHIFTED}  y = Conv (c, w, k)", f"{W}, {FACTORS}", x=f"{IMAGE}, float[4] k", y=Y),
         ("the bias of y: k is a graph input",),
     ),

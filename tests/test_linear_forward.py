@@ -174,7 +174,7 @@ KEPT = {
         ),
     ),
     "Einsum, a label of one": (
-        "producer-not-linear",
+        "channel-mismatch",
         graph(
             f'{NORM}  y = Einsum <equation = "bi,ik->bk"> (c, w)',
             "float[1,3] w",

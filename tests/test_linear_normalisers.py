@@ -155,7 +155,7 @@ KEPT = {
         graph(f"c = InstanceNormalization <axis = 1> (x, w, b0)  {NORM}", WEIGHTS, x=IMAGE),
     ),
     "in front of it": (
-        "producer-not-linear",
+        "not-through",
         graph(
             "c = BatchNormalization (x, g, b, m, v)  y = InstanceNormalization (c, w, b0)",
             WEIGHTS,

@@ -109,4 +109,4 @@ def test_norms_that_stay(name: str) -> None:
     for kept in result.report.kept:
         code, words = reasons[kept.norm]
         assert words in kept.reason
-        assert kept.code in (code, "producer-not-linear")
+        assert kept.code == code, kept.reason

@@ -145,17 +145,17 @@ class _Walk:
         return self._cross(node, owed)
 
     def _take_step(self, step: Step, owed: Spread) -> Refused | None:
+        assert step.output is not None
         read = self._survey.spread(step)
         if isinstance(read, Refused):
-            return read
+            return self._reach.grounded(step.output) or read
         spread = composed(owed, read, step)
         if isinstance(spread, Refused):
             return spread
         why = self._survey.why_larger(step, read)
         if why is not None:
-            return why
+            return self._reach.grounded(step.output) or why
         self._route.steps.append(step)
-        assert step.output is not None
         self._route.instead[step.output] = step.data
         if spread.is_identity:
             return self._require_unnamed(step.output)

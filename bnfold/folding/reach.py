@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bnfold.folding.find import value_readers
 from bnfold.folding.operands import read_operand
@@ -10,7 +10,7 @@ from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.reading import malformed
 from bnfold.folding.rules.tables import LINEAR
 from bnfold.folding.survey import Survey, article
-from bnfold.onnxgraph.graph import Tensor
+from bnfold.onnxgraph.graph import Node, Tensor
 
 _Next = Callable[[Tensor], "list[Tensor] | Refused"]
 _Joined = Callable[[Tensor, "list[Refused | None]"], "Refused | None"]
@@ -26,6 +26,7 @@ class Reach:
     def __init__(self, survey: Survey) -> None:
         self.survey = survey
         self._rooted: dict[Tensor, Refused | None] = {}
+        self._ends: dict[Tensor, Refused] = {}
         self._grounded: dict[Tensor, Refused | None] = {}
 
     def rooted(self, tensor: Tensor) -> Refused | None:
@@ -77,6 +78,7 @@ class Reach:
         return survey.crossed_inputs(node)
 
     def _joined_before(self, tensor: Tensor, found: list[Refused | None]) -> Refused | None:
+        """The reason against the first branch that leads nowhere, and which branch that is."""
         node = tensor.producer
         why = _first(tensor, found)
         if node is None or why is None:
@@ -86,11 +88,27 @@ class Reach:
             return None
         linear = self.survey.linear(node) if self.survey.is_linear(node) else None
         if linear is None or isinstance(linear, Refused):
-            return why
+            return self._of_branch(tensor, node, found) if rule is not None else why
         at = next(at for at, one in zip(linear.asks, found, strict=True) if one is not None)
         return Refused(
             "weight-not-constant", f"input {at} of {node.label} is not constant: {why.sentence}"
         )
+
+    def _of_branch(
+        self, tensor: Tensor, node: Node, found: Sequence[Refused | None]
+    ) -> Refused | None:
+        """The reason against one of several branches, in words of the last node that joins some."""
+        at = next(at for at, one in enumerate(found) if one is not None)
+        branch, why = self.survey.crossed_inputs(node)[at], found[at]
+        assert why is not None
+        end = self._ends[tensor] = self._ends.get(branch, why)
+        if None not in found or end.code != "producer-not-linear":
+            return why
+        joins = f"which {node.label} ({node.op_type}) joins to what linear operators make"
+        own = f"{branch.name}, {joins}"
+        if end.sentence.startswith(f"{branch.name} is "):
+            return Refused(end.code, f"{own}, {end.sentence[len(branch.name) + 1 :]}")
+        return Refused(end.code, f"{own}, comes from none: {end.sentence}")
 
     def _after(self, tensor: Tensor) -> list[Tensor] | Refused:
         """The tensors that a map of this one would go forward to, or why it goes nowhere."""
@@ -98,7 +116,7 @@ class Reach:
             return Refused("graph-output", f"{tensor.name} is an output of the graph")
         readers = value_readers(tensor)
         if tensor.is_pinned or not readers:
-            return Refused("not-through", f"no node reads {tensor.name}")
+            return Refused("producer-not-linear", f"no node reads {tensor.name}")
         after: list[Tensor] = []
         for node in readers:
             if node.scope is not tensor.scope:
@@ -110,7 +128,7 @@ class Reach:
                 continue
             if self.survey.step_of.get(node) is None and self.survey.through(node) is None:
                 return Refused(
-                    "not-through",
+                    "producer-not-linear",
                     f"{tensor.name} is read by {node.label}, {article(node.op_type)}, "
                     "which lets no norm through",
                 )

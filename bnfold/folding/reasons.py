@@ -177,16 +177,27 @@ SPECIFIC = frozenset(
         "uneven-border written-out-norm zero-padding"
     ).split()
 )
-"""Reasons against a way forward that say more than that there is no way back."""
+"""Reasons against a way forward that say more than that the way back is blocked."""
+
+STRUCTURAL = frozenset({"graph-output", "producer-not-linear", "subgraph-reader"})
+"""Reasons against a way forward that say that it leads to no linear operator at all."""
 
 
 def combined(backward: Refused | None, forward: Refused | None) -> Refused:
-    """One reason of two: that against the way back, unless the way forward was the better hope."""
+    """One reason of two: that against the way back, unless the way forward was the better hope.
+
+    It was where nothing linear is before the norm, and everything behind it leads there.
+    """
     if backward is None or forward is None or backward == forward:
         found = backward or forward
         assert found is not None
         return found
-    code = backward.code
-    if code in ("producer-not-linear", "not-through") and forward.code in SPECIFIC:
-        code = forward.code
-    return Refused(code, f"{backward.sentence}; nor can it go forward: {forward.sentence}")
+    is_blocked = backward.code in ("producer-not-linear", "not-through")
+    is_hopeless = backward.code == "producer-not-linear"
+    if (is_blocked and forward.code in SPECIFIC) or (
+        is_hopeless and forward.code not in STRUCTURAL
+    ):
+        sentence = f"{forward.sentence}; nor can it go back: {backward.sentence}"
+        return Refused(forward.code, sentence)
+    sentence = f"{backward.sentence}; nor can it go forward: {forward.sentence}"
+    return Refused(backward.code, sentence)
