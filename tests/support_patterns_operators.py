@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support_patterns import Pattern, W
+from tests.support_patterns import FOUR, Pattern, W
 
 OPERATORS = {
     "Clip at zero": Pattern(
@@ -42,6 +42,52 @@ OPERATORS = {
         "Tanh ReduceL1 Gemm",
         opset=18,
         y="y:2",
+    ),
+    "GridSample beyond a border": Pattern(
+        'c = Conv(x, w)  p = GridSample<mode="linear", padding_mode="border">(c, z)  y = BN(p)',
+        W,
+        "Conv GridSample",
+        f"{FOUR}, float[2,3,5,2] z",
+        opset=20,
+    ),
+    "GridSample with zeros beyond": Pattern(
+        's = Tanh(x)  n = SCALE3(s)  p = GridSample<mode="bilinear">(n, z)  y = Conv(p, w)',
+        W,
+        "Tanh GridSample Conv",
+        f"{FOUR}, float[2,4,5,2] z",
+    ),
+    "GatherND of rows": Pattern(
+        "c = MatMul(x, w)  r = GatherND<batch_dims=1>(c, z)  d = Mul(r, g)  y = Add(d, k)",
+        "float[3,4] w, float[4] g, float[4] k, int64[2,5,1] z = {0,1,2,3,4,-1,-2,-3,0,1}",
+        "MatMul Add GatherND",
+        "float[2,7,3] x",
+        "y:3",
+    ),
+    "GatherElements at computed places": Pattern(
+        "c = Conv(x, w)  r = GatherElements<axis=2>(c, z)  y = BN(r)",
+        W,
+        "Conv GatherElements",
+        f"{FOUR}, int64[2,4,2,4] z",
+    ),
+    "Compress, ReverseSequence": Pattern(
+        "s = Tanh(x)  n = BN(s)  t = Transpose<perm=[2,0,1]>(n)  r = ReverseSequence(t, l)"
+        "  q = Compress<axis=0>(r, z)  y = MatMul(q, w)",
+        "float[4,5] w, int64[2] l = {3,5}",
+        "Tanh Transpose ReverseSequence Compress MatMul Add",
+        "float[2,4,5] x, bool[5] z",
+        "y:3",
+    ),
+    "CumSum of scaled channels": Pattern(
+        "c = Conv(x, w)  q = CumSum(c, z)  y = SCALE(q)", f"{W}, int64 z = {{2}}", "Conv CumSum"
+    ),
+    "Trilu of scaled channels": Pattern(
+        "c = Conv(x, w)  q = Trilu<upper=0>(c)  y = SCALE(q)", W, "Conv Trilu"
+    ),
+    "CenterCropPad that crops": Pattern(
+        "c = Conv(x, w)  q = CenterCropPad<axes=[2,3]>(c, z)  y = BN(q)",
+        f"{W}, int64[2] z = {{3,4}}",
+        "Conv CenterCropPad",
+        opset=18,
     ),
     "LSTM behind columns of an image": Pattern(
         "c = Conv(x, k)  r = Relu(c)  n = BN(r)  p = ReduceMean<axes=[2], keepdims=0>(n)"

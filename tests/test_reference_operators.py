@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from onnx import parser
+from onnx.reference import ReferenceEvaluator
 from onnx.reference.ops.op_resize import Resize
 
 from bnfold.reference.error_function import erf
@@ -212,3 +214,25 @@ def test_groups_of_one_channel_are_instances() -> None:
     y = compute("GroupNormalization", x, np.ones(3), np.zeros(3), opset=18, num_groups=3)[0]
     z = compute("InstanceNormalization", x, np.ones(3), np.zeros(3), opset=18)[0]
     np.testing.assert_allclose(y, z, rtol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(axis=st.integers(-3, 2), fewer=st.integers(0, 1), seed=seeds)
+def test_gather_elements_is_its_definition(axis: int, fewer: int, seed: int) -> None:
+    rng = draws(seed)
+    x = rng.normal(size=(2, 3, 4))
+    shape = [max(n - fewer, 1) for n in x.shape]
+    shape[axis] = 5
+    places = rng.integers(-x.shape[axis], x.shape[axis], shape)
+    (found,) = compute("GatherElements", x, places, axis=axis)
+    for at in np.ndindex(*shape):
+        source = [*at]
+        source[axis] = places[at]
+        assert found[at] == x[tuple(source)]
+    (of_onnx,) = ReferenceEvaluator(
+        parser.parse_model(
+            '<ir_version: 8, opset_import: ["": 13]> g (double[2,3,4] x, int64[2,3,5] i) => '
+            "(double[2,3,5] y) { y = GatherElements <axis = 2> (x, i) }"
+        )
+    ).run(None, {"x": x, "i": (last := rng.integers(-4, 4, (2, 3, 5)))})
+    np.testing.assert_array_equal(compute("GatherElements", x, last, axis=-1)[0], of_onnx)

@@ -29,6 +29,8 @@ from bnfold.reference.call import COMPUTED_FLOATS
 Array = npt.NDArray[Any]
 
 SIZE = 30.0
+_BEYOND = 1.25
+"""Of a grid: most places lie on the image, which reaches from -1 to 1, and some beyond."""
 CLOSE = 1e-10
 """A difference below this part of the value itself is none: nothing more has to be computed."""
 _EPS = 2.0**-52
@@ -212,7 +214,8 @@ def _feeds(sides: Sides, shapes: Shapes, types: Types) -> list[dict[str, Array]]
         if kind not in COMPUTED_FLOATS and kind != TensorProto.UNDEFINED:
             mixed[name] = sparse[name] = _whole_numbers(sides, tensor, kind, shape, generator)
             continue
-        data = generator.uniform(-SIZE, SIZE, shape)
+        size = _BEYOND if _is_grid(sides, tensor) else SIZE
+        data = generator.uniform(-size, size, shape)
         rare = data * (generator.random(shape) < 0.25)
         mixed[name], sparse[name] = data, rare
         if len(shape) > 0 and shape[0] > 1:
@@ -220,6 +223,14 @@ def _feeds(sides: Sides, shapes: Shapes, types: Types) -> list[dict[str, Array]]
         else:
             is_single = True
     return [mixed, sparse] if is_single else [mixed]
+
+
+def _is_grid(sides: Sides, tensor: Tensor) -> bool:
+    """Whether a tensor is the places that a GridSample takes its values at."""
+    return any(
+        node in sides.inside and node.op_type == "GridSample" and node.input(1) is tensor
+        for node in tensor.readers
+    )
 
 
 def _whole_numbers(

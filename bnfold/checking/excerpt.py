@@ -131,8 +131,10 @@ class Excerpt:
 
     @property
     def has_normalisers(self) -> bool:
-        """Whether a node normalises by what it sees, so that magnitudes say little of its terms."""
-        return any(node.op_type in _NORMALISERS for node in self.nodes)
+        """Whether magnitudes say little of a node's terms: it normalises by what it sees, or
+        takes it from places that the magnitudes of a grid move.
+        """
+        return any(node.op_type in _NORMALISERS | {"GridSample"} for node in self.nodes)
 
     def run(self, given: Mapping[str, Array], wanted: Collection[str]) -> dict[str, Array]:
         """The wanted tensors, in float64.

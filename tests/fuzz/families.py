@@ -8,12 +8,14 @@ from tests.fuzz.arithmetic import ACTIVATION, BLOCKING, JOINING, REDUCING
 from tests.fuzz.linear import LINEAR
 from tests.fuzz.movement import MOVEMENT
 from tests.fuzz.norms import twin
+from tests.fuzz.picking import PICKING
 from tests.fuzz.quantised import ROUNDING
 from tests.fuzz.sketch import Builder, Sketch
 from tests.fuzz.windows import WINDOWS
 
 THROUGH: Mapping[str, Builder] = {
     **MOVEMENT,
+    **PICKING,
     **JOINING,
     **ACTIVATION,
     **REDUCING,
@@ -33,13 +35,14 @@ _FAMILIES: Mapping[str, list[tuple[Mapping[str, Builder], float]]] = {
     "": [
         (MOVEMENT, 18),
         (JOINING, 14),
+        (PICKING, 5),
         (WINDOWS, 8),
         (ACTIVATION, 5),
         (REDUCING, 4),
         (BLOCKING, 1),
         (ROUNDING, 1),
     ],
-    "move": [(MOVEMENT, 8), (WINDOWS, 1)],
+    "move": [(MOVEMENT, 8), (PICKING, 2), (WINDOWS, 1)],
     "scale": [(ACTIVATION, 4), (WINDOWS, 4), (JOINING, 4), (REDUCING, 2), (MOVEMENT, 4)],
     "join": [(JOINING, 8), (MOVEMENT, 1)],
 }

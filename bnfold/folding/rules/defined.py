@@ -118,6 +118,17 @@ TABLE: Final[dict[str, tuple[str, ...]]] = {
         "1: axes ends starts",
         "10 11 13:",
     ),
+    "GatherND": (
+        "11:",
+        "12 13: batch_dims",
+    ),
+    "GatherElements": ("11 13: axis",),
+    "Compress": ("9 11 28: axis",),
+    "ReverseSequence": ("10 28: batch_axis time_axis",),
+    "GridSample": ("16 20 22: align_corners mode padding_mode",),
+    "CumSum": ("11 14: exclusive reverse",),
+    "Trilu": ("14: upper",),
+    "CenterCropPad": ("18: axes",),
     "Split": (
         "1 2 11: axis split",
         "13: axis",
@@ -265,11 +276,12 @@ TABLE: Final[dict[str, tuple[str, ...]]] = {
 
 KINDS: Final[dict[int, str]] = {
     AttributeProto.INT: (
-        "allowzero antialias axis block_size blocksize broadcast ceil_mode count_include_pad "
-        "exclude_outside group hidden_size input_forget is_test keepdims layout "
-        "linear_before_reset noop_with_empty_axes num_groups num_outputs offset_group "
-        "output_dtype output_sequence p precision saturate seed spatial stash_type storage_order "
-        "to training_mode transA transB transBatchA transBatchB"
+        "align_corners allowzero antialias axis batch_axis batch_dims block_size blocksize "
+        "broadcast ceil_mode count_include_pad exclude_outside exclusive group hidden_size "
+        "input_forget is_test keepdims layout linear_before_reset noop_with_empty_axes num_groups "
+        "num_outputs offset_group output_dtype output_sequence p precision reverse saturate seed "
+        "spatial stash_type storage_order time_axis to training_mode transA transB transBatchA "
+        "transBatchB upper"
     ),
     AttributeProto.INTS: (
         "axes consumed_inputs dilations ends kernel_shape output_padding output_shape paddings "
@@ -282,7 +294,7 @@ KINDS: Final[dict[int, str]] = {
     AttributeProto.FLOATS: "activation_alpha activation_beta activation_params scales",
     AttributeProto.STRING: (
         "activation auto_pad coordinate_transformation_mode direction equation "
-        "keep_aspect_ratio_policy mode nearest_mode round_mode"
+        "keep_aspect_ratio_policy mode nearest_mode padding_mode round_mode"
     ),
     AttributeProto.STRINGS: "activations",
 }
