@@ -207,9 +207,12 @@ def _recurrent(op_type: str, gates: int) -> Builder:
         if sketch.chance(0.6):
             bias = sketch.weights((directions, 2 * rows), 1.0)
             inputs.append(constant(sketch, bias))
+            if sketch.chance(0.3):
+                lengths = sketch.rng.integers(1, sketch.shape(x)[0] + 1, sketch.shape(x)[1])
+                inputs.append(initializer(sketch, lengths.astype(np.int32)))
         ways = ["forward", "reverse"] if directions == 1 else ["bidirectional"]
         attributes: dict[str, Any] = {"hidden_size": hidden, "direction": sketch.pick(ways)}
-        if sketch.opset >= 14 and sketch.chance(0.2):
+        if sketch.opset >= 14 and len(inputs) < 5 and sketch.chance(0.2):
             attributes["layout"] = 1
         steps, last = sketch.split(op_type, inputs, 2, **attributes)
         return steps if sketch.chance(0.6) else last
