@@ -56,6 +56,12 @@ OPERATORS = {
         "Tanh GridSample Conv",
         f"{FOUR}, float[2,4,5,2] z",
     ),
+    "RoiAlign of regions": Pattern(
+        "c = Conv(x, w)  p = RoiAlign<output_height=2, output_width=2>(c, r, b)  y = SCALE(p)",
+        W,
+        "Conv RoiAlign",
+        f"{FOUR}, float[5,4] r, int64[5] b",
+    ),
     "GatherND of rows": Pattern(
         "c = MatMul(x, w)  r = GatherND<batch_dims=1>(c, z)  d = Mul(r, g)  y = Add(d, k)",
         "float[3,4] w, float[4] g, float[4] k, int64[2,5,1] z = {0,1,2,3,4,-1,-2,-3,0,1}",

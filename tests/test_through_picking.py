@@ -294,3 +294,42 @@ def test_grid_sample_refuses() -> None:
         odd = node_model("GridSample", [IMAGE, grid], opset=20, **more)
         require_refused(odd, CHANNELS, "its mode is", code="malformed-node")
     require_refused(without_shape(model), CHANNELS, "rank of x0", code="unknown-rank")
+
+
+@pytest.mark.parametrize("opset", [10, 16, 22])
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_roi_align(mode: str, opset: int) -> None:
+    generator = np.random.default_rng(opset)
+    corners = generator.uniform(-3, 3, (5, 2))
+    regions = np.concatenate([corners, corners + generator.uniform(1, 6, (5, 2))], axis=1)
+    images = np.array([0, 1, 1, 0, 1])
+    model = node_model(
+        "RoiAlign",
+        [IMAGE, regions, images],
+        opset=opset,
+        mode=mode,
+        output_height=2,
+        output_width=3,
+        sampling_ratio=2,
+        spatial_scale=0.5,
+    )
+    for seed in range(3):
+        prove_both(model, channel_spread(3, 2, seed, positive=mode == "max", shifted=False))
+    require_refused(model, SHIFTED, "finds zeros beyond the image", "channel 2 has shift 7")
+    if mode == "max":
+        require_refused(model, CHANNELS, "only positive scales", "channel 1 has scale -1")
+    require_refused(model, COLUMNS if mode == "avg" else abs_of(COLUMNS), "regions along axis -1")
+    batch = Spread(np.array([1.0, 2.0]).reshape(2, 1, 1, 1), np.zeros((2, 1, 1, 1)))
+    require_refused(model, batch, "regions along axis -4")
+    five = Spread(np.ones((1,) * 5), np.zeros((1,) * 5))
+    require_refused(model, five, "5 axes", code="axis-mismatch")
+
+
+def abs_of(spread: Spread) -> Spread:
+    return Spread(np.abs(spread.scale), spread.shift)
+
+
+def test_roi_align_of_another_mode() -> None:
+    regions, images = np.zeros((1, 4)), np.array([0])
+    model = node_model("RoiAlign", [IMAGE, regions, images], opset=16, mode="sum")
+    require_refused(model, CHANNELS, "its mode is sum", code="malformed-node")

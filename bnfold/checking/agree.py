@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, helper
 
-from bnfold.checking.excerpt import Excerpt
+from bnfold.checking.excerpt import SAMPLERS, Excerpt
 from bnfold.checking.extents import Extents, Shapes
 from bnfold.checking.sides import Need, Sides
 from bnfold.checking.written import RegionError
@@ -226,9 +226,9 @@ def _feeds(sides: Sides, shapes: Shapes, types: Types) -> list[dict[str, Array]]
 
 
 def _is_grid(sides: Sides, tensor: Tensor) -> bool:
-    """Whether a tensor is the places that a GridSample takes its values at."""
+    """Whether a tensor is the places, or regions, that an operator takes its values from."""
     return any(
-        node in sides.inside and node.op_type == "GridSample" and node.input(1) is tensor
+        node in sides.inside and node.op_type in SAMPLERS and node.input(1) is tensor
         for node in tensor.readers
     )
 

@@ -20,6 +20,8 @@ Array = npt.NDArray[Any]
 _FLOATS = frozenset(
     {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE}
 )
+SAMPLERS = frozenset({"GridSample", "RoiAlign"})
+"""Operators that take values from places, which are their second input."""
 _MOST = 64
 """So many evaluators are kept."""
 _NUMBERS = {"Sub": "Add", "Neg": "Identity", "ReduceMin": "ReduceL1", "ReduceMax": "ReduceL1"}
@@ -132,9 +134,9 @@ class Excerpt:
     @property
     def has_normalisers(self) -> bool:
         """Whether magnitudes say little of a node's terms: it normalises by what it sees, or
-        takes it from places that the magnitudes of a grid move.
+        takes them from places that the magnitudes of a grid move.
         """
-        return any(node.op_type in _NORMALISERS | {"GridSample"} for node in self.nodes)
+        return any(node.op_type in _NORMALISERS | SAMPLERS for node in self.nodes)
 
     def run(self, given: Mapping[str, Array], wanted: Collection[str]) -> dict[str, Array]:
         """The wanted tensors, in float64.

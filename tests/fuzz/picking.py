@@ -73,6 +73,24 @@ def grid_sample(sketch: Sketch, x: str) -> str:
     )
 
 
+def roi_align(sketch: Sketch, x: str) -> str:
+    """RoiAlign of regions on the images and beyond them."""
+    if sketch.rank(x) != 4:
+        raise Unfit("it reads images")
+    count, rng = sketch.whole(1, 3), sketch.rng
+    corners = rng.uniform(-2, 3, (count, 2))
+    regions = np.concatenate([corners, corners + rng.uniform(1, 4, (count, 2))], axis=1)
+    images = rng.integers(0, sketch.shape(x)[0], count)
+    return sketch.node(
+        "RoiAlign",
+        [x, initializer(sketch, sketch.stored(regions), FACTORS), integers(sketch, images)],
+        mode=sketch.pick(["avg", "max"]),
+        output_height=sketch.whole(1, 2),
+        output_width=sketch.whole(1, 2),
+        sampling_ratio=2,
+    )
+
+
 def cum_sum(sketch: Sketch, x: str) -> str:
     """CumSum along any axis, in both directions."""
     axis = sketch.from_end(sketch.whole(0, sketch.rank(x) - 1), sketch.rank(x))
@@ -108,6 +126,7 @@ PICKING: dict[str, Builder] = {
     "Compress": compress,
     "ReverseSequence": reverse_sequence,
     "GridSample": grid_sample,
+    "RoiAlign": roi_align,
     "CumSum": cum_sum,
     "Trilu": trilu,
     "CenterCropPad": center_crop_pad,

@@ -126,6 +126,11 @@ TABLE: Final[dict[str, tuple[str, ...]]] = {
     "Compress": ("9 11 28: axis",),
     "ReverseSequence": ("10 28: batch_axis time_axis",),
     "GridSample": ("16 20 22: align_corners mode padding_mode",),
+    "RoiAlign": (
+        "10: mode output_height output_width sampling_ratio spatial_scale",
+        "16 22: coordinate_transformation_mode mode output_height output_width sampling_ratio "
+        "spatial_scale",
+    ),
     "CumSum": ("11 14: exclusive reverse",),
     "Trilu": ("14: upper",),
     "CenterCropPad": ("18: axes",),
@@ -279,9 +284,9 @@ KINDS: Final[dict[int, str]] = {
         "align_corners allowzero antialias axis batch_axis batch_dims block_size blocksize "
         "broadcast ceil_mode count_include_pad exclude_outside exclusive group hidden_size "
         "input_forget is_test keepdims layout linear_before_reset noop_with_empty_axes num_groups "
-        "num_outputs offset_group output_dtype output_sequence p precision reverse saturate seed "
-        "spatial stash_type storage_order time_axis to training_mode transA transB transBatchA "
-        "transBatchB upper"
+        "num_outputs offset_group output_dtype output_height output_sequence output_width p "
+        "precision reverse sampling_ratio saturate seed spatial stash_type storage_order "
+        "time_axis to training_mode transA transB transBatchA transBatchB upper"
     ),
     AttributeProto.INTS: (
         "axes consumed_inputs dilations ends kernel_shape output_padding output_shape paddings "
@@ -289,7 +294,7 @@ KINDS: Final[dict[int, str]] = {
     ),
     AttributeProto.FLOAT: (
         "activation_alpha activation_beta activation_gamma alpha beta clip cubic_coeff_a epsilon "
-        "extrapolation_value height_scale max min momentum p ratio value width_scale"
+        "extrapolation_value height_scale max min momentum p ratio spatial_scale value width_scale"
     ),
     AttributeProto.FLOATS: "activation_alpha activation_beta activation_params scales",
     AttributeProto.STRING: (

@@ -1,10 +1,11 @@
-"""GridSample: every output is a sum of neighbouring inputs, with weights that may sum to one."""
+"""GridSample and RoiAlign: every output is made of neighbouring inputs at places between them."""
 
 from __future__ import annotations
 
 from bnfold.folding.reasons import Refused
 from bnfold.folding.rules.conditions import (
     find_rank,
+    why_negative,
     why_shifted,
     why_too_wide,
     why_uneven,
@@ -44,9 +45,28 @@ def cross_grid_sample(node: Node, spreads: Spreads, context: Context) -> Spreads
     return why or why_too_wide(node, spread, rank) or spreads
 
 
+def cross_roi_align(node: Node, spreads: Spreads, context: Context) -> Spreads | Refused:
+    """``s align(x) == align(s x)`` if s differs along the channels alone; no shift.
+
+    The regions choose images, and reach beyond them, where zeros are. A maximum needs ``s >= 0``.
+    """
+    version = read_version(node, context)
+    if isinstance(version, Refused):
+        return version
+    spread, mode = spreads[0], _text(node, "mode", "avg")
+    if mode not in ("avg", "max"):
+        return malformed(node, f"its mode is {mode}")
+    why = why_shifted(node, spread, "no shift, as it finds zeros beyond the image,")
+    if mode == "max":
+        why = why or why_negative(node, spread)
+    why = why or why_uneven(node, spread, (-4, -2, -1), "takes regions along")
+    return why or why_too_wide(node, spread, 4) or spreads
+
+
 def _text(node: Node, name: str, default: str) -> str:
     found = node.attribute(name)
     return default if found is None else found.s.decode(errors="replace")
 
 
 GRID_SAMPLE = Through(cross_grid_sample, cross_grid_sample)
+ROI_ALIGN = Through(cross_roi_align, cross_roi_align)

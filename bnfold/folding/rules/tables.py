@@ -127,6 +127,7 @@ THROUGH: Final[dict[str, Through]] = {
     "Resize": resizing.RESIZE,
     "Upsample": resizing.RESIZE,
     "GridSample": sampling.GRID_SAMPLE,
+    "RoiAlign": sampling.ROI_ALIGN,
     "Pad": padding.PAD,
     "CumSum": cumulative.CUM_SUM,
     "Trilu": cumulative.TRILU,
