@@ -15,6 +15,7 @@ from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.known import Known, Unknown
 from bnfold.onnxgraph.load import load
 from bnfold.onnxgraph.types import Types
+from tests import support_models
 from tests.support_graphs import Array, graph_model, parsed, weights_of
 
 F4 = np.float32
@@ -279,3 +280,23 @@ def test_the_shape_of_a_large_weight_is_small() -> None:
     known = found(model)
     assert isinstance(known, Known), known
     np.testing.assert_array_equal(known.array, [4097, 4097])
+
+
+@pytest.mark.parametrize(("axes", "shape"), [("1, 0", [1, 1, 4]), ("2, 0", [1, 4, 1])])
+def test_axes_of_an_unsqueeze_in_any_order(axes: str, shape: list[int]) -> None:
+    """The evaluator of onnx puts them in one after the other, so that [1, 0] made [1, 4, 1]."""
+    text = (
+        "agraph (float[2,3,6] x) => (float[a,b,c] y) <float[4,3,3] w, float[4] v> "
+        f"{{ k = Unsqueeze <axes = [{axes}]> (v)  c = Conv (x, w)  y = Mul (c, k) }}"
+    )
+    model = support_models.filled(support_models.parsed(text, opset=10))
+    session = pytest.importorskip("onnxruntime").InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    x = np.random.default_rng(0).normal(size=(2, 3, 6)).astype(np.float32)
+    (expected,) = session.run(None, {"x": x})
+    result = bnfold.fold(model)
+    assert bool(result.report.folded) == (shape == [1, 4, 1])
+    for proto in (model, result.model):
+        (found,) = bnfold.reference.evaluate(proto, {"x": x})
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

@@ -236,3 +236,19 @@ def test_gather_elements_is_its_definition(axis: int, fewer: int, seed: int) -> 
         )
     ).run(None, {"x": x, "i": (last := rng.integers(-4, 4, (2, 3, 5)))})
     np.testing.assert_array_equal(compute("GatherElements", x, last, axis=-1)[0], of_onnx)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rank=st.integers(0, 3), count=st.integers(1, 3), seed=seeds, opset=st.sampled_from([11, 13]))
+def test_unsqueeze_takes_axes_in_any_order(rank: int, count: int, seed: int, opset: int) -> None:
+    rng = draws(seed)
+    x = rng.normal(size=tuple(range(2, 2 + rank)))
+    axes = rng.permutation(rank + count)[:count]
+    named = np.where(rng.random(count) < 0.5, axes, axes - rank - count)
+    if opset < 13:
+        (found,) = compute("Unsqueeze", x, opset=opset, axes=named.tolist())
+    else:
+        (found,) = compute("Unsqueeze", x, named.astype(np.int64), opset=opset)
+    kept = iter(x.shape)
+    assert found.shape == tuple(1 if at in axes else next(kept) for at in range(rank + count))
+    np.testing.assert_array_equal(found.reshape(x.shape), x)

@@ -17,6 +17,7 @@ from bnfold.onnxgraph.graph import Node, Path, Scope, Tensor
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.known import stored_tensor
 from bnfold.onnxgraph.ranges import chunks, joined
+from bnfold.onnxgraph.repaired import repaired_operators
 from bnfold.onnxgraph.rewrite import MAIN, NewTensor, Rewrite
 from bnfold.onnxgraph.types import Types
 from bnfold.onnxgraph.wire import (
@@ -94,7 +95,7 @@ class Original:
         graph.output.append(onnx.ValueInfoProto(name=names[tensor]))
         imports = self._index.document.proto.opset_import
         model = onnx.ModelProto(ir_version=8, graph=graph, opset_import=imports)
-        found: Any = ReferenceEvaluator(model).run(None, given)
+        found: Any = ReferenceEvaluator(model, new_ops=repaired_operators()).run(None, given)
         return np.asarray(found[0])
 
     def _needed(

@@ -22,6 +22,7 @@ from bnfold.onnxgraph.expressions import (
 from bnfold.onnxgraph.graph import Node, Tensor
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.known import Known, Unknown, stored_constant, stored_tensor
+from bnfold.onnxgraph.repaired import repaired_operators
 from bnfold.onnxgraph.types import Types
 
 LIMIT = 1 << 26
@@ -258,9 +259,8 @@ class Constants:
         graph = onnx.GraphProto(name="expression", node=[proto])
         graph.input.extend(onnx.ValueInfoProto(name=name) for name in proto.input if name)
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in proto.output if name)
-        return ReferenceEvaluator(
-            onnx.ModelProto(ir_version=8, graph=graph, opset_import=self._imports)
-        )
+        model = onnx.ModelProto(ir_version=8, graph=graph, opset_import=self._imports)
+        return ReferenceEvaluator(model, new_ops=repaired_operators())
 
 
 _BY_INPUTS = object()
