@@ -299,7 +299,8 @@ class Extents:
 
     def _largest_window(self) -> int:
         """How much data a window needs, so that one at least is whole and all taps are used."""
-        least = _LEAST
+        # Of a row or two Trilu would leave all.
+        least = _LEAST + 2 * any(node.op_type == "Trilu" for node in self._nodes)
         for node in self._nodes:
             kernel = node.attribute("kernel_shape")
             taps = tuple(kernel.ints) if kernel is not None else ()
