@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 import bnfold
 from bnfold.folding.rules.operators import LAST_OPSET
-from tests.support_models import constant
+from tests.support_models import constant, filled, op_types, parsed
 from tests.support_quantised import Quantised, check_scales, maker, off
 
 INT8, UINT8, INT16 = TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16
@@ -216,3 +216,16 @@ def test_it_runs_in_onnxruntime_as_well_as_before() -> None:
     pytest.importorskip("onnxruntime")
     row = Quantised(axis=0, bias=FLOAT)
     assert bnfold.verify(row.model(), check_scales(row)).is_same
+
+
+def test_a_quantised_bias_of_one_value_for_each_row() -> None:
+    """It stays what it is where a scale goes forward into a Gemm."""
+    text = (
+        "agraph (float[5,4] x) => (float[a,b] y) <float[4,3] w, float[4] s, int32[5,1] q = "
+        "{1, -2, 3, 4, -5}, float r> { d = DequantizeLinear (q, r)  c = Mul (x, s)  "
+        "y = Gemm (c, w, d) }"
+    )
+    model = filled(parsed(text, opset=13))
+    result = bnfold.fold(model)
+    assert op_types(result.model) == ["DequantizeLinear", "Gemm"]
+    assert result.verify(runtime=False).is_same

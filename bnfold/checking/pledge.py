@@ -288,6 +288,9 @@ class Pledge:
         if stored.size == 1 and bias.size > 1:
             stored = np.full(bias.shape, stored.reshape(-1)[0])
             units = np.full(bias.shape, units.reshape(-1)[0])
+        elif bias.ndim == 2 and stored.shape == (len(bias), 1):
+            # A quantised C of one value for each row stays what it is.
+            stored, units = (np.broadcast_to(v.reshape(-1, 1), bias.shape) for v in (stored, units))
         elif stored.size == bias.size:
             claim.bias_shape = stored.shape
         return bias_difference(bias, stored, units)
