@@ -113,6 +113,17 @@ OPERATORS = {
         "float[2,3,5] x",
         "last:3",
     ),
+    "LSTM behind a norm of all steps at once": Pattern(
+        "s = Tanh(x)  sh = Shape(s)  d0 = Gather(sh, i0)  d1 = Gather(sh, i1)  rows = Mul(d0, d1)"
+        "  u2 = Unsqueeze(rows, z)  q = Concat<axis=0>(u2, m1)  r = Reshape(s, q)  o = BN(r)"
+        "  u0 = Unsqueeze(d0, z)  u1 = Unsqueeze(d1, z)  p = Concat<axis=0>(u0, u1, m1)"
+        "  c = Reshape(o, p)  y = LSTM<hidden_size=3>(c, w, u)",
+        "float[1,12,4] w, float[1,12,3] u, int64 i0 = {0}, int64 i1 = {1}, int64[1] z = {0}, "
+        "int64[1] m1 = {-1}",
+        "Tanh Shape Gather Gather Mul Unsqueeze Concat Reshape Unsqueeze Unsqueeze Concat Reshape "
+        "LSTM",
+        "float[N,M,4] x",
+    ),
     "RNN of batches in front": Pattern(
         "s = Tanh(x)  n = BN(s)  t = Transpose<perm=[0,2,1]>(n)"
         "  y = RNN<hidden_size=2, layout=1>(t, w, u, a)",

@@ -256,7 +256,7 @@ def _near(tensor: Tensor) -> tuple[Dim, ...] | None:
 
 
 def _tell_from_readers(tensor: Tensor, sizes: list[Dim]) -> None:
-    """Fill in a size that only a reader's weight tells: the features of a Gemm or a MatMul."""
+    """Fill in a size that only a reader's weight tells, such as the features of a Gemm."""
     for node in tensor.readers:
         weight = node.input(1)
         if node.domain != "" or weight is None or weight.initializer is None:
@@ -269,5 +269,7 @@ def _tell_from_readers(tensor: Tensor, sizes: list[Dim]) -> None:
             sizes[at] = _closer(sizes[at], dims[1 if node.integer("transB", 0) else 0])
         elif node.op_type == "MatMul" and len(dims) > 1:
             sizes[-1] = _closer(sizes[-1], dims[-2])
+        elif node.op_type in ("LSTM", "GRU", "RNN") and len(sizes) == len(dims) == 3:
+            sizes[2] = _closer(sizes[2], dims[2])
         elif node.op_type == "Conv" and len(sizes) == len(dims) > 2:
             sizes[1] = _closer(sizes[1], dims[1] * node.integer("group", 1))
