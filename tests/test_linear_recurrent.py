@@ -17,6 +17,7 @@ from onnx import numpy_helper
 
 import bnfold
 from bnfold.folding.rules import tables
+from bnfold.reference import evaluate
 from tests.support_linear import by_onnx, check_folds, check_kept, data_for, graph, model_of
 from tests.support_models import Array, Feeds, constant, op_types, with_values
 
@@ -124,6 +125,22 @@ def test_any_form(
         op_type, directions=directions, direction=direction, more=more, norm=norm, hidden=hidden
     )
     check_folds(text, f"Transpose {op_type}", opset=opset, seed=seed, change=calm)
+
+
+@pytest.mark.parametrize("op_type", GATES)
+@pytest.mark.parametrize("opset", [1, 3, 6])
+def test_old_opsets(op_type: str, opset: int) -> None:
+    norm = NORMS["a norm and a Transpose"].replace("on (x", "on <is_test = 1> (x")
+    if opset < 6:
+        norm = norm.replace("is_test = 1", "is_test = 1, consumed_inputs = [0,0,0,0,0]")
+    model = calm(model_of(text_of(op_type, norm=norm), opset=opset))
+    result = bnfold.fold(model)
+    assert op_types(result.model) == ["Transpose", op_type], result.report.kept
+    assert result.report.checked is not None
+    assert result.report.checked.unchecked == 0
+    feeds = data_for(model)
+    for old, new in zip(evaluate(model, feeds), evaluate(result.model, feeds), strict=True):
+        np.testing.assert_allclose(new, old, rtol=0, atol=1e-12)
 
 
 def test_numbers_by_hand() -> None:

@@ -70,7 +70,9 @@ def _recurrent(proto: onnx.NodeProto) -> list[onnx.NodeProto]:
         nodes += [double, total]
         added.append(f"{made}_total{at}")
     for at, name in enumerate(added):
-        nodes.append(helper.make_node("Add", [f"{made}_{at}", name], [f"{made}_{at + 1}"]))
+        # Before opset 7 it has to be told to broadcast.
+        names = [f"{made}_{at}", name], [f"{made}_{at + 1}"]
+        nodes.append(helper.make_node("Add", *names, broadcast=1))
     last = f"{made}_{len(added)}"
     return nodes + [helper.make_node("Identity", [last], [name]) for name in (made, *others)]
 
