@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 LARGE = 1 << 18
 """Weights of so many elements and more are compared side by side."""
-MOST_THREADS = 8
+FEWEST_THREADS, MOST_THREADS = 3, 8
+"""Two threads take turns at Python's lock for as long as they save."""
 
 
 def check_regions(analysis: Analysis, applied: Applied) -> RegionsChecked:
@@ -153,13 +154,14 @@ class _Direct:
         """Compare those that wait; the largest difference of all, in units."""
         for kind, waiting in self._waiting.items():
             self._compare_pairs(kind, waiting)
-        if len(self._large) < 2:
+        threads = min(cores(), len(self._large), MOST_THREADS)
+        if threads < FEWEST_THREADS:
             for fold, region in self._large:
                 self._compare(fold, region)
             return self._worst
         from concurrent.futures import ThreadPoolExecutor  # it takes a while to import
 
-        with ThreadPoolExecutor(min(cores(), len(self._large), MOST_THREADS)) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             futures = [pool.submit(_difference, region) for _, region in self._large]
             try:
                 for (fold, _), future in zip(self._large, futures, strict=True):

@@ -76,7 +76,8 @@ def _keep_freed_memory() -> None:
 
 
 _LARGE = (1 << 25) - (1 << 13)
-"""Just below the most that glibc learns from (``mallopt``, ``M_MMAP_THRESHOLD``): 32 MiB."""
+"""Just below the most that glibc learns from (``mallopt``, ``M_MMAP_THRESHOLD``): 32 MiB, with the
+header of the block, rounded up to pages, and two flags that it counts as part of the size."""
 
 
 def _outcomes(
