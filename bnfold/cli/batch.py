@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -126,14 +127,27 @@ def _ignore_interrupt() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _interruptible(work: Callable[[Input], T], entry: Input) -> T:
-    """Run one task so that SIGTERM unwinds it, and nothing is left half written."""
+class _Stopped(BaseException):
+    """SIGTERM, on its way out of a task."""
 
+
+def _interruptible(work: Callable[[Input], T], entry: Input) -> T:
+    """Run one task so that SIGTERM unwinds it, nothing is left half written, and the worker ends.
+
+    The pool hands on whatever else a task raises, and goes on with the next one.
+    """
+    try:
+        return _unwinding(work, entry)
+    except _Stopped:
+        os._exit(128 + signal.SIGTERM)
+
+
+def _unwinding(work: Callable[[Input], T], entry: Input) -> T:
     def stop(number: int, frame: FrameType | None) -> None:
         if _is_in_destructor(frame) and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0.01)  # what is raised there is lost
             return
-        raise SystemExit(128 + signal.SIGTERM)
+        raise _Stopped
 
     for number in _STOPS:
         signal.signal(number, stop)
