@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 LARGE = 1 << 18
 """Weights of so many elements and more are compared side by side."""
 FEWEST_THREADS, MOST_THREADS = 3, 8
-"""Two threads take turns at Python's lock for as long as they save."""
+"""Two threads wait for Python's lock for as long as they save."""
 
 
 def check_regions(analysis: Analysis, applied: Applied) -> RegionsChecked:
