@@ -147,6 +147,8 @@ def _unwinding(work: Callable[[Input], T], entry: Input) -> T:
         if _is_in_destructor(frame) and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0.01)  # what is raised there is lost
             return
+        for each in _STOPS:
+            signal.signal(each, signal.SIG_IGN)  # a second one would stop the cleaning up
         raise _Stopped
 
     for number in _STOPS:
