@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,9 +47,9 @@ class Fault:
 
 def written_steps() -> list[tuple[Any, str]]:
     """Every function of the operating system by which a file is made, filled, named or removed."""
-    steps: list[tuple[Any, str]] = [(tempfile, "mkstemp")]
-    names = "write pwrite copy_file_range sendfile pread lseek ftruncate fstat fsync replace rename"
-    steps += [(os, name) for name in names.split() if hasattr(os, name)]
+    names = "open write pwrite copy_file_range sendfile pread lseek ftruncate fstat fsync"
+    names += " replace rename"
+    steps: list[tuple[Any, str]] = [(os, name) for name in names.split() if hasattr(os, name)]
     steps += [(Path, name) for name in ("chmod", "mkdir", "replace", "rename")]
     return steps
 

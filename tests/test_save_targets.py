@@ -96,7 +96,7 @@ def test_where_a_model_cannot_be_written(case: str, form: Form, tmp_path: Path) 
 
 def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = Fault(0, lambda: OSError(errno.EROFS, "Read-only file system"))
-    inject(monkeypatch, fault, only="mkstemp")
+    inject(monkeypatch, fault, only="open")
     with pytest.raises(bnfold.FileError, match=r"out\.onnx: Read-only file system"):
         bnfold.fold(conv_bn()).save(tmp_path / "out.onnx")
     assert fault.fired

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from bnfold.errors import FileError
 from bnfold.onnxgraph.ranges import CHUNK, Computed, Piece, Range, chunks, total
 
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 BUFFER = 1 << 16
 """Smaller pieces are written together."""
 
@@ -68,17 +68,17 @@ def stage(staged: list[Staged], target: Path, pieces: Sequence[Piece]) -> None:
         FileError: the folder is missing or read-only, the disk is full, the target is a folder.
     """
     require_target(target)
+    temporary = target.with_name(f".{target.name[:100]}.{os.urandom(8).hex()}.tmp")
+    # Before there is a file, for an interrupt can come as soon as there is one.
+    staged.append(Staged(temporary, target))
     try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent
-        )
+        handle = os.open(temporary, _NEW, 0o600)
     except OSError as error:
         raise _cannot_write(target, error) from error
-    staged.append(Staged(Path(name), target))
     try:
         try:
             _write(handle, pieces)
-            Path(name).chmod(_mode_of(target))
+            temporary.chmod(_mode_of(target))
         finally:
             os.close(handle)
     except OSError as error:
