@@ -23,5 +23,22 @@ def main() -> None:
     sys.exit(0)
 
 
+def run() -> None:
+    """``main``, and leave at once: taking a large model apart would take as long as reading it."""
+    try:
+        main()
+    except SystemExit as end:
+        import atexit
+        import os
+        import threading
+
+        if not isinstance(end.code, int) or threading.active_count() > 1:
+            raise
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(end.code)
+
+
 if __name__ == "__main__":
-    main()
+    run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import onnx
 
@@ -40,7 +40,7 @@ def fold(
     assume_inference: bool = False,
     merge_branches: bool = False,
     duplicate: bool = False,
-    verify: bool = True,
+    verify: bool | Literal["when-saved"] = True,
     name: str | None = None,
     base_dir: StrPath | None = None,
 ) -> FoldResult:
@@ -56,7 +56,9 @@ def fold(
             Conv, as in RepVGG and MobileOne; this changes the graph more than a fold.
         duplicate: where a norm stays only because others need the values before it, too, fold it
             into a copy of the operator that makes them, if that is cheap to compute twice.
-        verify: compare each fold on both sides, in float64, before the result is returned.
+        verify: compare each fold on both sides, in float64, before the result is returned;
+            ``"when-saved"``: large weights only while ``save`` writes them, which takes less time,
+            or when anything else is asked of the result. A file that fails gets no name.
         name: what the report calls the model; its path by default.
         base_dir: the folder of external data; that of the path by default.
 
@@ -67,6 +69,7 @@ def fold(
         FileError: the file cannot be read.
         ModelError: it is no ONNX model, or damaged.
         UsageError: ``model`` is of another type.
+        UsageError: ``verify`` is another text.
         VerificationError: a fold did not pass its check: a bug of bnfold's.
 
     Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), Algorithm 2, step 11.
@@ -74,6 +77,8 @@ def fold(
     document = load(model, name=name, folder=Path(base_dir) if base_dir is not None else None)
     if isinstance(only, str) or isinstance(skip, str):
         raise UsageError("only and skip are lists of patterns, not one string")
+    if isinstance(verify, str) and verify != "when-saved":
+        raise UsageError(f"verify is True, False or 'when-saved', not {verify!r}")
     selection = Selection(tuple(only), tuple(skip))
 
     def decide(index: Index) -> Plan:

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import onnx
 
@@ -22,6 +22,7 @@ from bnfold.onnxgraph.rewrite import Rewrite
 
 if TYPE_CHECKING:
     from bnfold.checking.outcome import VerifyReport
+    from bnfold.checking.regions import RegionsCheck
     from bnfold.folding.branches.merge import Merged
 
 
@@ -43,7 +44,7 @@ class FoldResult:
         analysis: Analysis,
         *,
         merged: Merged | None = None,
-        verify: bool = True,
+        verify: bool | Literal["when-saved"] = True,
     ) -> None:
         self.analysis = analysis
         self.original = document
@@ -51,17 +52,33 @@ class FoldResult:
         self._merged = merged
         self._applied: Applied = apply(analysis.index, analysis.plan)
         self._checked: RegionsChecked | None = None
+        self._check: RegionsCheck | None = None
         if verify:
             # The evaluator takes a while to import, and explaining needs none.
-            from bnfold.checking.regions import check_regions
+            from bnfold.checking.regions import RegionsCheck
 
-            self._checked = check_regions(analysis, self._applied)
-            if merged is not None:
-                from bnfold.checking.merged import check_merged
-
-                self._checked = self._checked.together(check_merged(merged))
+            self._check = RegionsCheck(analysis, self._applied)
+            if verify == "when-saved":
+                self._check.watch()
+            else:
+                self._finish_check()
         self._bytes_after: int | None = None
         self.stale: tuple[Path, ...] = ()
+
+    def _finish_check(self) -> None:
+        """Compare what was not compared yet.
+
+        Raises:
+            VerificationError: a fold did not pass its check: a bug of bnfold's.
+        """
+        if self._check is None:
+            return
+        checked = self._check.finish()
+        if self._merged is not None:
+            from bnfold.checking.merged import check_merged
+
+            checked = checked.together(check_merged(self._merged))
+        self._checked, self._check = checked, None
 
     @cached_property
     def model(self) -> onnx.ModelProto:
@@ -69,6 +86,7 @@ class FoldResult:
 
         External data is read into it, where its folder is known.
         """
+        self._finish_check()
         return deliver.parsed(self._document, self.rewrite)
 
     @property
@@ -79,6 +97,7 @@ class FoldResult:
     @cached_property
     def report(self) -> Report:
         """What was folded into what, and why each other norm stays."""
+        self._finish_check()
         with collection_paused():
             report = summarised(
                 self.original, self.analysis, self._applied, self._bytes_after, self._merged
@@ -109,7 +128,8 @@ class FoldResult:
     def save(self, path: StrPath, *, form: Form = "keep") -> None:
         """Write the folded model; see ``bnfold.save``."""
         target = Path(path)
-        delivered = deliver.save(self._document, self.rewrite, target, form)
+        confirm = self._finish_check
+        delivered = deliver.save(self._document, self.rewrite, target, form, confirm)
         self._bytes_after, self.stale = delivered.size, delivered.stale
         self.__dict__.pop("report", None)
 
@@ -119,5 +139,6 @@ class FoldResult:
         Raises:
             UsageError: the model has external data, and ``form`` is not ``embed``.
         """
+        self._finish_check()
         self._bytes_after = deliver.write(self._document, self.rewrite, stream, form)
         self.__dict__.pop("report", None)

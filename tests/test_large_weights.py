@@ -19,7 +19,7 @@ from onnx import numpy_helper
 
 import bnfold
 from benchmarks.fold_speed_files import Chain
-from bnfold.checking import regions
+from bnfold.checking import large
 from bnfold.folding.store import StoredWeight
 from bnfold.onnxgraph.ranges import CHUNK
 
@@ -109,7 +109,7 @@ class TestCores:
     def test_a_right_fold_passes(
         self, cores: int, model: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(regions, "cores", lambda: cores)
+        monkeypatch.setattr(large, "cores", lambda: cores)
         checked = bnfold.fold(model).report.checked
         assert checked is not None
         assert checked.regions == LAYERS
@@ -129,7 +129,7 @@ class TestCores:
                     chunk = values.view(np.uint8).data
                 yield chunk
 
-        monkeypatch.setattr(regions, "cores", lambda: cores)
+        monkeypatch.setattr(large, "cores", lambda: cores)
         monkeypatch.setattr(StoredWeight, "chunks", wrong)
         with pytest.raises(bnfold.VerificationError, match=f"bn{layer} into conv{layer} failed"):
             bnfold.fold(model)

@@ -8,6 +8,7 @@ which is a part of the sum of the magnitudes of all terms, whatever they cancel 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,25 @@ from bnfold.checking.region import Bias, Region
 from bnfold.checking.steps import TINY
 from bnfold.checking.written import RegionError, Stream
 from bnfold.checking.yardstick import HALF, MOST, format_of, off_by, quanta, require_little_lost
+from bnfold.onnxgraph.ranges import Chunk
 from bnfold.onnxgraph.rewrite import NewTensor
 
 Array = npt.NDArray[Any]
 
 _EPS = 2.0**-52
-_EVERY = 8
+_EVERY = 32
 """Of so many blocks of a weight one is run and measured; in the others each weight is compared."""
+_TOGETHER = 4
+"""So many of those others are compared at once."""
 
 
-def largest_difference(region: Region | Joined) -> float:
+def largest_difference(
+    region: Region | Joined, put: Callable[[Chunk], None] | None = None
+) -> float:
     """Compare a region; the largest difference in units in the last place of what is stored.
+
+    Args:
+        put: takes the raw bytes of the written weight, in their order, as they are read.
 
     Raises:
         RegionError: it is more than half a unit.
@@ -42,7 +51,7 @@ def largest_difference(region: Region | Joined) -> float:
         following.slope(region.before, channels).reshape(-1),
         following.slope(region.after, channels).reshape(-1),
     )
-    sums = weights.swept()
+    sums = weights.swept(put)
     bias = region.bias()
     before = following.value(region.before, bias.before)
     after = following.value(region.after, bias.after)
@@ -73,6 +82,25 @@ def largest_difference(region: Region | Joined) -> float:
     overflows = is_number & ~np.isfinite(first)
     rest = _judged(probe, first, second, units, allowed, overflows, "sum")
     return min(max(weights.worst, found, rest), HALF)
+
+
+def _spans(parts: Iterable[Part]) -> Iterator[tuple[bool, Part]]:
+    """The blocks of a weight that are run, and between them the others, together."""
+    others: Part | None = None
+    for number, part in enumerate(parts):
+        is_run = number % _EVERY == 0
+        is_full = others is not None and others.stop - others.start >= _TOGETHER * (
+            part.stop - part.start
+        )
+        if others is not None and (is_run or is_full or others.lead != part.lead):
+            yield False, others
+            others = None
+        if is_run:
+            yield True, part
+        else:
+            others = part if others is None else Part(part.lead, others.start, part.stop)
+    if others is not None:
+        yield False, others
 
 
 def _has_numbers(region: Region | Joined) -> bool:
@@ -136,31 +164,33 @@ class _Weights:
             self._sizes = np.zeros(probe.channels), np.zeros(probe.channels)
         self.worst = 0.0
 
-    def swept(self) -> Array:
+    def swept(self, put: Callable[[Chunk], None] | None = None) -> Array:
         """Compare all weights, and return what the probe's data make of the weights before, those
-        after, and the units of those: of all in a small operator, of every eighth block in a large
+        after, and the units of those: of all in a small operator, of every 32nd block in a large
         one, as if the others met zeros."""
         region, probe, new = self._region, self._probe, self._new
-        stream = Stream(new) if isinstance(new, NewTensor) else None
+        stream = Stream(new, put) if isinstance(new, NewTensor) else None
         total = probe.empty()
-        for number, part in enumerate(probe.parts()):
+        for is_run, part in _spans(probe.parts()):
             before = part.of(region.weight)
             after = before
             if stream is not None:
                 after = stream.take(before.shape)
             elif not self._is_same and not isinstance(new, NewTensor):
                 after = part.of(new)
-            if number % _EVERY and (self._is_same or self._is_rounded(before, after, part)):
+            if not is_run and (self._is_same or self._is_rounded(before, after, part)):
                 continue
             units = quanta(np.ascontiguousarray(after))
             before, after = before.astype(np.float64), after.astype(np.float64)
             if not self._is_same:
                 self._compare(before, after, units, part)
-            if number % _EVERY == 0:
+            if is_run:
                 room, three = probe.stack(part)
                 for side, values in zip(three, (before, after, units), strict=True):
                     side[...] = values.reshape(side.shape)
                 probe.run(room, part, total)
+        if stream is not None:
+            stream.require_end()
         if self._sizes is not None:
             whole, lost = self._sizes
             require_little_lost(lost, whole)

@@ -11,16 +11,15 @@ import numpy as np
 
 from bnfold.checking.cluster import Cluster, clustered
 from bnfold.checking.compare import largest_difference
-from bnfold.checking.cores import cores
+from bnfold.checking.failure import failure
+from bnfold.checking.large import LARGE, LargeWeights
 from bnfold.checking.pairs import Joined, Kind, Pair, Pairs
 from bnfold.checking.probes import BLOCK
 from bnfold.checking.region import NotByChannelError, Region
 from bnfold.checking.whole_graph import require_whole
 from bnfold.checking.written import Original, RegionError, Written
-from bnfold.errors import VerificationError
 from bnfold.folding.apply import Applied
 from bnfold.folding.decided import FoldPlan, Plan
-from bnfold.folding.find import Norm
 from bnfold.folding.inline import Analysis
 from bnfold.folding.outcome import RegionsChecked
 from bnfold.folding.rules.quantised import Dequantised
@@ -32,52 +31,70 @@ if TYPE_CHECKING:
     from bnfold.checking.excerpt import Evaluators
 
 
-LARGE = 1 << 18
-"""Weights of so many elements and more are compared side by side."""
-FEWEST_THREADS, MOST_THREADS = 3, 8
-"""Two threads wait for Python's lock for as long as they save."""
-
-
 def check_regions(analysis: Analysis, applied: Applied) -> RegionsChecked:
     """Compare both sides of every fold on a small probe.
 
     Raises:
         VerificationError: one is not the same function.
     """
-    plan = analysis.plan
-    if not plan.folds:
-        return RegionsChecked(0, 0.0)
-    original = Original(analysis.index)
-    written = Written(applied.rewrite, original, _changed_nodes(plan))
-    worst, unchecked = 0.0, 0
-    direct = _Direct(analysis, original, written)
-    with np.errstate(all="ignore"):
-        folds = [fold for fold in plan.folds if not direct.takes(fold)]
-        try:
-            clusters = clustered(plan, folds, written)
-        except RegionError as why:
-            raise _failure(folds, why) from None
-        general = _General(analysis, original, written)
-        for cluster in clusters:
+    return RegionsCheck(analysis, applied).finish()
+
+
+class RegionsCheck:
+    """The check of all folds of a model, but for the numbers of large weights, which come later.
+
+    Raises:
+        VerificationError: a fold is not the same function.
+    """
+
+    def __init__(self, analysis: Analysis, applied: Applied) -> None:
+        self._plan = plan = analysis.plan
+        self._large = LargeWeights()
+        self._worst, self._unchecked = 0.0, 0
+        if not plan.folds:
+            return
+        original = Original(analysis.index)
+        written = Written(applied.rewrite, original, _changed_nodes(plan))
+        direct = _Direct(analysis, original, written, self._large)
+        with np.errstate(all="ignore"):
+            folds = [fold for fold in plan.folds if not direct.takes(fold)]
             try:
-                region = _region(cluster, analysis, original, written)
-                if region is None:
-                    max_ulp, is_compared = general.compared(cluster)
-                    worst = max(worst, max_ulp)
-                    unchecked += 0 if is_compared else len(cluster.operators)
+                clusters = clustered(plan, folds, written)
             except RegionError as why:
-                raise _failure(cluster.folds, why) from None
-            if region is not None:
-                direct.add(cluster.folds[0], region)
-        worst = max(worst, direct.finish())
-        try:
-            nodes = {node for cluster in clusters for node in cluster.nodes} | direct.nodes
-            require_whole(analysis.index, written, nodes)
-            for linear in plan.stored_biases:
-                _require_stored(linear, original, written)
-        except RegionError as why:
-            raise _failure(plan.folds, why) from None
-    return RegionsChecked(len(plan.linears) - unchecked, worst, unchecked)
+                raise failure(folds, why) from None
+            general = _General(analysis, original, written)
+            for cluster in clusters:
+                try:
+                    region = _region(cluster, analysis, original, written)
+                    if region is None:
+                        max_ulp, is_compared = general.compared(cluster)
+                        self._worst = max(self._worst, max_ulp)
+                        self._unchecked += 0 if is_compared else len(cluster.operators)
+                except RegionError as why:
+                    raise failure(cluster.folds, why) from None
+                if region is not None:
+                    direct.add(cluster.folds[0], region)
+            self._worst = max(self._worst, direct.finish())
+            try:
+                nodes = {node for cluster in clusters for node in cluster.nodes} | direct.nodes
+                require_whole(analysis.index, written, nodes)
+                for linear in plan.stored_biases:
+                    _require_stored(linear, original, written)
+            except RegionError as why:
+                raise failure(plan.folds, why) from None
+
+    def watch(self) -> None:
+        """Compare large weights while they are written."""
+        self._large.watch()
+
+    def finish(self) -> RegionsChecked:
+        """Compare the large weights that were not written yet.
+
+        Raises:
+            VerificationError: one is not the same function.
+        """
+        worst = max(self._worst, self._large.finish())
+        return RegionsChecked(len(self._plan.linears) - self._unchecked, worst, self._unchecked)
 
 
 def _region(
@@ -106,20 +123,21 @@ def _require_stored(linear: Linear, original: Original, written: Written) -> Non
 
 
 class _Direct:
-    """The comparison of direct folds: small pairs of one kind together, large weights side by side
-    on all cores, for NumPy holds no lock while it computes.
+    """The comparison of direct folds: small pairs of one kind together, large weights later.
 
     Attributes:
         nodes: those of the pairs.
     """
 
-    def __init__(self, analysis: Analysis, original: Original, written: Written) -> None:
+    def __init__(
+        self, analysis: Analysis, original: Original, written: Written, large: LargeWeights
+    ) -> None:
         self.nodes: set[Node] = set()
         self._original, self._written = original, written
         self._opset = analysis.document.opset
         self._pairs = Pairs(analysis.plan, written)
         self._waiting: dict[Kind, list[Pair]] = {}
-        self._large: list[tuple[FoldPlan, Region]] = []
+        self._large = large
         self._worst = 0.0
 
     def takes(self, fold: FoldPlan) -> bool:
@@ -146,32 +164,14 @@ class _Direct:
             VerificationError: it is not the same function.
         """
         if region.weight.size >= LARGE:
-            self._large.append((fold, region))
+            self._large.add(fold, region)
         else:
             self._compare(fold, region)
 
     def finish(self) -> float:
-        """Compare those that wait; the largest difference of all, in units."""
+        """Compare those that wait; the largest difference of all but large ones, in units."""
         for kind, waiting in self._waiting.items():
             self._compare_pairs(kind, waiting)
-        threads = min(cores(), len(self._large), MOST_THREADS)
-        if threads < FEWEST_THREADS:
-            for fold, region in self._large:
-                self._compare(fold, region)
-            return self._worst
-        from concurrent.futures import ThreadPoolExecutor  # it takes a while to import
-
-        with ThreadPoolExecutor(threads) as pool:
-            futures = [pool.submit(_difference, region) for _, region in self._large]
-            try:
-                for (fold, _), future in zip(self._large, futures, strict=True):
-                    try:
-                        self._worst = max(self._worst, future.result())
-                    except RegionError as why:
-                        raise _failure([fold], why) from None
-            finally:
-                for future in futures:
-                    future.cancel()
         return self._worst
 
     def _compare_pairs(self, kind: Kind, pairs: Sequence[Pair]) -> None:
@@ -182,19 +182,14 @@ class _Direct:
                 try:
                     region = Region(fold, self._original, self._written, self._opset)
                 except RegionError as why:
-                    raise _failure([fold], why) from None
+                    raise failure([fold], why) from None
                 self._compare(fold, region)
 
     def _compare(self, fold: FoldPlan, region: Region) -> None:
         try:
             self._worst = max(self._worst, largest_difference(region))
         except RegionError as why:
-            raise _failure([fold], why) from None
-
-
-def _difference(region: Region) -> float:
-    with np.errstate(all="ignore"):  # each thread has its own
-        return largest_difference(region)
+            raise failure([fold], why) from None
 
 
 class _General:
@@ -256,18 +251,3 @@ def _changed_nodes(plan: Plan) -> set[Node]:
         nodes |= {*fold.gone, *fold.crossed}
         nodes |= {sink.back.node for sink in fold.sinks if sink.back is not None}
     return nodes
-
-
-def _failure(folds: Sequence[FoldPlan], why: RegionError) -> VerificationError:
-    names = list(dict.fromkeys(Norm(list(fold.steps)).name for fold in folds))
-    into = list(dict.fromkeys(s.linear.node.label for fold in folds for s in fold.sinks))
-    return VerificationError(
-        f"the fold of {_listed(names)} into {_listed(into)} failed its check: {why}: this is a "
-        "bug of bnfold's, and nothing was written; please report it"
-    )
-
-
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    """A few names, and how many more there are."""
-    shown = ", ".join(names[:most]) or "nothing"
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

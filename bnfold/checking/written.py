@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from bnfold.onnxgraph.expressions import SHAPE_ONLY, TYPE_ONLY, constant_of, mea
 from bnfold.onnxgraph.graph import Node, Path, Scope, Tensor
 from bnfold.onnxgraph.index import Index
 from bnfold.onnxgraph.known import stored_tensor
-from bnfold.onnxgraph.ranges import chunks, joined
+from bnfold.onnxgraph.ranges import Chunk, chunks, joined
 from bnfold.onnxgraph.repaired import repaired_operators
 from bnfold.onnxgraph.rewrite import MAIN, NewTensor, Rewrite
 from bnfold.onnxgraph.types import Types
@@ -271,12 +271,33 @@ def dtype_of(tensor: NewTensor) -> np.dtype[Any]:
 
 
 class Stream:
-    """The values of a new tensor in their order, so that they are never all in memory."""
+    """The values of a new tensor in their order, so that they are never all in memory.
 
-    def __init__(self, source: NewTensor) -> None:
+    Args:
+        put: takes each chunk of raw bytes as it is read.
+    """
+
+    def __init__(self, source: NewTensor, put: Callable[[Chunk], None] | None = None) -> None:
         self._dtype = dtype_of(source)
         self._rest = memoryview(b"")
-        self._chunks = (memoryview(c) for piece in source.data for c in chunks(piece))
+        self._chunks = self._read(source, put)
+
+    @staticmethod
+    def _read(source: NewTensor, put: Callable[[Chunk], None] | None) -> Iterator[memoryview]:
+        for piece in source.data:
+            for chunk in chunks(piece):
+                if put is not None:
+                    put(chunk)
+                yield memoryview(chunk)
+
+    def require_end(self) -> None:
+        """Say that there is more.
+
+        Raises:
+            RegionError: there is.
+        """
+        if self._rest or next(self._chunks, None) is not None:
+            raise RegionError("a written tensor has too much data")
 
     def take(self, shape: tuple[int, ...]) -> Array:
         """The next values, in this shape.

@@ -145,6 +145,8 @@ class _Task:
         from bnfold import api
         from bnfold.cli.inputs import content
 
+        target = self.targets[entry.name]
+        when_saved = self.verify and target != STDOUT
         result = api.fold(
             content(entry),
             name=entry.name,
@@ -153,11 +155,10 @@ class _Task:
             assume_inference=self.assume_inference,
             merge_branches=self.merge_branches,
             duplicate=self.duplicate,
-            verify=self.verify,
+            verify="when-saved" if when_saved else self.verify,
         )
         if self.verify_model:
             _require_same(result)
-        target = self.targets[entry.name]
         if self.makes_folders and target != STDOUT:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
         written = delivered(result, target, self.form)

@@ -137,15 +137,7 @@ def _is_surely_within(linear: Linear, layer: Layer, is_as_stored: bool) -> bool:
         assert isinstance(linear.inward, Inward)
         inner = np.abs(linear.inward.factor(layer.inner)).max(initial=0.0)
         factor = max(factor, inner, factor * inner)
-    return bool(_peak(linear.weight.array) * factor < limit)
-
-
-def _peak(weight: Array) -> float:
-    """The largest magnitude, or NaN where a value is none."""
-    if weight.dtype.itemsize < 4:  # NumPy is slow at these
-        parts = (weight[block].astype(np.float32) for block in blocks(weight.shape))
-        return float(np.max([_peak(part) for part in parts], initial=0.0))
-    return max(float(weight.max(initial=0)), -float(weight.min(initial=0)))
+    return bool(linear.weight.peak * factor < limit)
 
 
 def _beyond_dtype(linear: Linear, layer: Layer, peaks: Float64Array | None) -> Refused | None:

@@ -6,7 +6,9 @@ each costs more than on all of one shape together.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +28,8 @@ from bnfold.onnxgraph.tensors import PLAIN_FLOATS
 
 SMALL = 1 << 12
 """Weights of at most so many bytes are computed together."""
+LARGE = 1 << 18
+"""Weights of so many elements and more are read side by side."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -57,17 +61,40 @@ def ready_folds(survey: Survey) -> dict[Step, Ready]:
     which can be stored. The others are left out.
     """
     found: dict[tuple[int, tuple[int, ...]], list[tuple[Step, Route]]] = defaultdict(list)
+    large: list[Known] = []
     for chain in survey.chains:
         step = chain.steps[0]
         route = plain_route(survey, step) if len(chain.steps) == 1 else None
-        if route is not None and _is_small(route.sinks[0].linear):
-            weight = route.sinks[0].linear.weight
+        if route is None:
+            continue
+        weight = route.sinks[0].linear.weight
+        if _is_small(route.sinks[0].linear):
             found[weight.data_type, weight.shape].append((step, route))
+        elif math.prod(weight.shape) >= LARGE:
+            large.append(weight)
+    _read_side_by_side(large)
     ready: dict[Step, Ready] = {}
     for (data_type, shape), entries in found.items():
         if 0 not in shape:
             ready.update(_computed(data_type, shape, entries))
     return ready
+
+
+def _read_side_by_side(large: Sequence[Known]) -> None:
+    """Find the largest magnitudes of large weights, which planning asks for: that reads all of
+    them for the first time, and two threads read faster than one."""
+    if len(large) < 2:
+        return
+    from concurrent.futures import ThreadPoolExecutor  # it takes a while to import
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in pool.map(_magnitude, large):
+            pass
+
+
+def _magnitude(known: Known) -> float:
+    with np.errstate(all="ignore"):  # each thread has its own
+        return known.peak
 
 
 def _computed(

@@ -6,7 +6,7 @@ import contextlib
 import mmap
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,21 @@ class Delivered:
     stale: tuple[Path, ...] = ()
 
 
-def save(document: Document, rewrite: Rewrite, target: Path, form: Form) -> Delivered:
+def save(
+    document: Document,
+    rewrite: Rewrite,
+    target: Path,
+    form: Form,
+    confirm: Callable[[], None] | None = None,
+) -> Delivered:
     """Write a model and its data files.
 
     Data files come first and never replace a file, so that at no moment does a model name data
     that is not its own. The data file of an older model at ``target`` is removed afterwards if
     it is named after it and no model beside it mentions it.
+
+    Args:
+        confirm: called when all files are written and none has its name yet; may raise anything.
 
     Raises:
         FileError: a file cannot be written; nothing is left half written.
@@ -57,6 +66,8 @@ def save(document: Document, rewrite: Rewrite, target: Path, form: Form) -> Deli
         for path, pieces in files.data:
             stage(staged, path, pieces)
         stage(staged, target, files.model)
+        if confirm is not None:
+            confirm()
     return Delivered(files.size, _remove_stale(target, before - set(files.files)))
 
 

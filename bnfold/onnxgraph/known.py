@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx
 from onnx import helper
 
@@ -37,6 +38,7 @@ class Known:
     # Not cached_property, which takes a lock each time before Python 3.12.
     _array: Array | None = field(default=None, init=False)
     _shape: tuple[int, ...] | None = field(default=None, init=False)
+    _peak: float | None = field(default=None, init=False)
 
     @property
     def array(self) -> Array:
@@ -44,6 +46,13 @@ class Known:
         if self._array is None:
             self._array = self.read()
         return self._array
+
+    @property
+    def peak(self) -> float:
+        """The largest magnitude, found once; NaN where a value is none."""
+        if self._peak is None:
+            self._peak = _peak(self.array)
+        return self._peak
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -59,6 +68,18 @@ class Known:
         if self.stored is not None:
             return int(self.stored.data_type)
         return int(helper.np_dtype_to_tensor_dtype(self.array.dtype))
+
+
+def _peak(values: Array) -> float:
+    if values.dtype.itemsize >= 4:
+        return max(float(values.max(initial=0)), -float(values.min(initial=0)))
+    # NumPy is slow at these.
+    flat = values.reshape(-1)
+    parts = (flat[at : at + _BLOCK].astype(np.float32) for at in range(0, flat.size, _BLOCK))
+    return float(np.max([_peak(part) for part in parts], initial=0.0))
+
+
+_BLOCK = 1 << 18
 
 
 def stored_tensor(tensor: Tensor) -> onnx.TensorProto | None:

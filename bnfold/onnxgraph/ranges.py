@@ -95,6 +95,10 @@ def _state(fd: int | None, path: Path | None) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+Chunk = bytes | memoryview
+"""A part of a piece."""
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """The bytes ``start`` to ``stop`` of a source."""
@@ -118,15 +122,22 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Bytes that are made while they are written, so that they are never all in memory."""
+    """Bytes that are made while they are written, so that they are never all in memory.
+
+    Attributes:
+        size: how many there are.
+        make: gives them, in pieces of a bounded size.
+        watch: gives them to what writes them, and looks at them itself; None where nobody does.
+    """
 
     size: int
-    make: Callable[[], Iterator[bytes | memoryview]]
+    make: Callable[[], Iterator[Chunk]]
+    watch: Callable[[Callable[[Chunk], None]], None] | None = None
 
     def __len__(self) -> int:
         return self.size
 
-    def chunks(self) -> Iterator[bytes | memoryview]:
+    def chunks(self) -> Iterator[Chunk]:
         """The bytes in pieces of a bounded size."""
         return self.make()
 
@@ -140,7 +151,16 @@ def total(pieces: Sequence[Piece]) -> int:
     return len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
 
 
-def chunks(piece: Piece) -> Iterator[bytes | memoryview]:
+def give(piece: Piece, put: Callable[[Chunk], None]) -> None:
+    """Give the bytes of any piece to what writes them, in pieces of a bounded size."""
+    if isinstance(piece, Computed) and piece.watch is not None:
+        piece.watch(put)
+        return
+    for chunk in chunks(piece):
+        put(chunk)
+
+
+def chunks(piece: Piece) -> Iterator[Chunk]:
     """The bytes of any piece, in pieces of a bounded size."""
     if isinstance(piece, bytes):
         yield piece

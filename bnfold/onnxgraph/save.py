@@ -6,11 +6,12 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bnfold.errors import FileError
-from bnfold.onnxgraph.ranges import CHUNK, Computed, Piece, Range, chunks, total
+from bnfold.onnxgraph.ranges import CHUNK, Chunk, Computed, Piece, Range, chunks, give, total
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 BUFFER = 1 << 16
@@ -150,6 +151,18 @@ def _write(handle: int, pieces: Sequence[Piece]) -> None:
     at = 0
     small = bytearray()
     computed: list[tuple[int, Computed]] = []
+
+    def put(chunk: Chunk) -> None:
+        nonlocal small
+        if len(chunk) < BUFFER:
+            small += chunk
+            if len(small) < BUFFER:
+                return
+            chunk = b""
+        _write_all(handle, small)
+        small.clear()
+        _write_all(handle, chunk)
+
     for piece in pieces:
         if isinstance(piece, bytes) and len(piece) < BUFFER:
             at += len(piece)
@@ -173,15 +186,7 @@ def _write(handle: int, pieces: Sequence[Piece]) -> None:
             os.lseek(handle, at, os.SEEK_SET)
             continue
         at += len(piece)
-        for chunk in chunks(piece):
-            if len(chunk) < BUFFER:
-                small += chunk
-                if len(small) < BUFFER:
-                    continue
-                chunk = b""
-            _write_all(handle, small)
-            small.clear()
-            _write_all(handle, chunk)
+        give(piece, put)
     _write_all(handle, small)
     _write_computed(handle, computed)
     if os.fstat(handle).st_size < size:
@@ -194,8 +199,7 @@ def _write_computed(handle: int, placed: Sequence[tuple[int, Computed]]) -> None
     if len(placed) < 2 or not hasattr(os, "pwrite"):
         for at, piece in placed:
             os.lseek(handle, at, os.SEEK_SET)
-            for chunk in piece.chunks():
-                _write_all(handle, chunk)
+            give(piece, partial(_write_all, handle))
         return
     from concurrent.futures import ThreadPoolExecutor  # it takes a while to import
 
@@ -210,13 +214,16 @@ def _write_computed(handle: int, placed: Sequence[tuple[int, Computed]]) -> None
 
 
 def _write_at(handle: int, at: int, piece: Computed) -> None:
-    for chunk in piece.chunks():
+    def put(chunk: Chunk) -> None:
+        nonlocal at
         with memoryview(chunk) as whole:
             done = 0
             while done < len(whole):
                 with whole[done:] as rest:
                     done += os.pwrite(handle, rest, at + done)
             at += done
+
+    give(piece, put)
 
 
 def _write_all(handle: int, chunk: bytes | bytearray | memoryview) -> None:
