@@ -56,9 +56,8 @@ def fold(
             Conv, as in RepVGG and MobileOne; this changes the graph more than a fold.
         duplicate: where a norm stays only because others need the values before it, too, fold it
             into a copy of the operator that makes them, if that is cheap to compute twice.
-        verify: compare each fold on both sides, in float64, before the result is returned;
-            ``"when-saved"``: large weights only while ``save`` writes them, which takes less time,
-            or when anything else is asked of the result. A file that fails gets no name.
+        verify: compare each fold on both sides, in float64, before the result is returned; or
+            ``"when-saved"``: large weights while ``save`` writes them, before there is a file.
         name: what the report calls the model; its path by default.
         base_dir: the folder of external data; that of the path by default.
 
@@ -68,8 +67,7 @@ def fold(
     Raises:
         FileError: the file cannot be read.
         ModelError: it is no ONNX model, or damaged.
-        UsageError: ``model`` is of another type.
-        UsageError: ``verify`` is another text.
+        UsageError: ``model`` is of another type, or ``verify`` another text.
         VerificationError: a fold did not pass its check: a bug of bnfold's.
 
     Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), Algorithm 2, step 11.
@@ -88,7 +86,6 @@ def fold(
         found = Analysis(index.document, index, decide(index))
         if not duplicate:
             return found
-        # Only this needs it, as only the next option needs the other.
         from bnfold.folding.duplicate import duplicated
 
         return duplicated(found, decide, selection, assume_inference=assume_inference)

@@ -31,17 +31,10 @@ if TYPE_CHECKING:
     from bnfold.checking.excerpt import Evaluators
 
 
-def check_regions(analysis: Analysis, applied: Applied) -> RegionsChecked:
-    """Compare both sides of every fold on a small probe.
-
-    Raises:
-        VerificationError: one is not the same function.
-    """
-    return RegionsCheck(analysis, applied).finish()
-
-
 class RegionsCheck:
-    """The check of all folds of a model, but for the numbers of large weights, which come later.
+    """The comparison of both sides of every fold on a small probe.
+
+    ``finish`` compares large weights; whatever can be said without them is said at once.
 
     Raises:
         VerificationError: a fold is not the same function.
