@@ -35,12 +35,14 @@ class Measured:
     """The runs of one program on one file.
 
     Attributes:
-        runs: those that were made.
+        runs: those that were timed.
+        memory: the most that one run held that was watched, in MB.
         norms_left: BatchNormalization nodes in the output, or None where there is none.
     """
 
     runs: list[Ended] = field(default_factory=list)
     norms_left: int | None = None
+    memory: float = 0.0
 
     @property
     def failure(self) -> str:
@@ -75,7 +77,7 @@ def row(file: Sequence[str], name: str, mine: Measured, own: Measured) -> str:
     cells.append(f"{statistics.median(each.processor for each in mine.runs):.2f}")
     is_comparable = own.runs and not own.failure and not mine.failure
     cells.append(f"{mine.wall / own.wall:.1f}" if is_comparable else "")
-    cells.append(f"{max(each.memory for each in mine.runs):.0f}")
+    cells.append(f"{max([mine.memory, *(each.memory for each in mine.runs)]):.0f}")
     cells.append("" if mine.norms_left is None else f"{mine.norms_left}")
     return f"| {' | '.join(cells)} |"
 
@@ -83,16 +85,16 @@ def row(file: Sequence[str], name: str, mine: Measured, own: Measured) -> str:
 def measured(
     commands: dict[str, Command], runs: int, timeout: float, output: Path | None
 ) -> dict[str, Measured]:
-    """Run programs in turn.
+    """Run programs in turn, first once with a watch on their memory, which is not timed.
 
     Args:
         commands: program -> its command, which writes ``output``.
-        runs: of each program; fewer where it fails or is slow.
+        runs: of each program; only the first one where that fails or is slow.
         timeout: seconds for each run.
         output: a file in a folder of its own, or None where nothing is written.
     """
     results = {name: Measured() for name in commands}
-    for _ in range(runs):
+    for turn in range(runs + 1):
         for name, command in commands.items():
             mine = results[name]
             if mine.is_enough:
@@ -100,9 +102,13 @@ def measured(
             if output is not None:
                 shutil.rmtree(output.parent, ignore_errors=True)
                 output.parent.mkdir()
-            mine.runs.append(run(command, timeout))
+            ended = run(command, timeout, watch=turn == 0)
+            mine.memory = max(mine.memory, ended.memory)
+            mine.runs.append(ended)
             if output is not None and not mine.failure and mine.norms_left is None:
                 mine.norms_left = norms_in(output)
+            if turn == 0 and not mine.is_enough:
+                mine.runs.clear()
     return results
 
 
