@@ -16,6 +16,7 @@ from bnfold.checking.written import RegionError
 from bnfold.folding.decided import FoldPlan
 from bnfold.onnxgraph.ranges import Chunk, Computed
 from bnfold.onnxgraph.rewrite import NewTensor
+from bnfold.onnxgraph.threads import side_by_side
 
 LARGE = 1 << 18
 """Weights of so many elements and more are large."""
@@ -51,20 +52,11 @@ class LargeWeights:
         """
         left = [at for at in range(len(self._entries)) if at not in self._found]
         threads = min(cores(), len(left), MOST_THREADS)
-        if threads < FEWEST_THREADS:
+        if threads >= FEWEST_THREADS:
+            side_by_side(self._compare, left, threads)
+        else:
             for at in left:
                 self._compare(at)
-            return max(self._found.values(), default=0.0)
-        from concurrent.futures import ThreadPoolExecutor  # it takes a while to import
-
-        with ThreadPoolExecutor(threads) as pool:
-            futures = [pool.submit(self._compare, at) for at in left]
-            try:
-                for future in futures:
-                    future.result()
-            finally:
-                for future in futures:
-                    future.cancel()
         return max(self._found.values(), default=0.0)
 
     def _hand_on(self, at: int, piece: Computed, put: Callable[[Chunk], None]) -> None:

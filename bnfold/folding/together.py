@@ -25,6 +25,7 @@ from bnfold.folding.rules.reading import Linear
 from bnfold.folding.survey import Survey
 from bnfold.onnxgraph.known import Known
 from bnfold.onnxgraph.tensors import PLAIN_FLOATS
+from bnfold.onnxgraph.threads import side_by_side
 
 SMALL = 1 << 12
 """Weights of at most so many bytes are computed together."""
@@ -83,18 +84,8 @@ def ready_folds(survey: Survey) -> dict[Step, Ready]:
 def _read_side_by_side(large: Sequence[Known]) -> None:
     """Find the largest magnitudes of large weights, which planning asks for: that reads all of
     them for the first time, and two threads read faster than one."""
-    if len(large) < 2:
-        return
-    from concurrent.futures import ThreadPoolExecutor  # it takes a while to import
-
-    with ThreadPoolExecutor(2) as pool:
-        for _ in pool.map(_magnitude, large):
-            pass
-
-
-def _magnitude(known: Known) -> float:
-    with np.errstate(all="ignore"):  # each thread has its own
-        return known.peak
+    if len(large) > 1:
+        side_by_side(lambda known: known.peak, large, 2)
 
 
 def _computed(

@@ -12,6 +12,7 @@ from typing import Any
 
 from bnfold.errors import FileError
 from bnfold.onnxgraph.ranges import CHUNK, Chunk, Computed, Piece, Range, chunks, give, total
+from bnfold.onnxgraph.threads import side_by_side
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 BUFFER = 1 << 16
@@ -201,16 +202,7 @@ def _write_computed(handle: int, placed: Sequence[tuple[int, Computed]]) -> None
             os.lseek(handle, at, os.SEEK_SET)
             give(piece, partial(_write_all, handle))
         return
-    from concurrent.futures import ThreadPoolExecutor  # it takes a while to import
-
-    with ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(_write_at, handle, at, piece) for at, piece in placed]
-        try:
-            for future in futures:
-                future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+    side_by_side(lambda one: _write_at(handle, *one), placed, 2)
 
 
 def _write_at(handle: int, at: int, piece: Computed) -> None:
