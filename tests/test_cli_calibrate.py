@@ -186,6 +186,14 @@ WRONG: dict[str, tuple[list[Any], str]] = {
     "twice": (["--data", "d.npz", "-o", "o.onnx", "--in-place"], "say where the result goes"),
     "over the model": (["--data", "d.npz", "-o", "m.onnx"], "use --in-place to replace it"),
     "over the data": (["--data", "d.npz", "-o", "d.npz"], "d.npz would replace the data d.npz"),
+    "over data in a folder": (
+        ["--data", ".", "-o", "./d.npz"],
+        "d.npz would replace the data d.npz",
+    ),
+    "report over data in a folder": (
+        ["--data", ".", "-o", "o.onnx", "--save-report", "d.npz"],
+        "the report d.npz would replace the feed d.npz",
+    ),
     "no data": (["-o", "o.onnx"], "there is no data, and no saved statistics to merge"),
     "absent data": (["--data", "q.npz", "-o", "o.onnx"], "cannot read q.npz: No such file"),
     "absent statistics": (["-o", "o.onnx", "--merge-stats", "q.json"], "cannot read q.json"),

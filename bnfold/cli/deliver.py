@@ -79,11 +79,14 @@ def protect_all(
     from bnfold.onnxgraph.save import require_target
 
     files = [Path(data)] if data is not None else []
+    if files and files[0].is_dir():
+        files += [path for path in files[0].iterdir() if path.suffix in (".npy", ".npz")]
     if target != STDOUT:
         if not in_place:
             protect([Path(target)], [entry])
-        if any(os.path.realpath(target) == os.path.realpath(file) for file in files):
-            raise UsageError(f"{target} would replace the data {data}")
+        for file in files:
+            if os.path.realpath(target) == os.path.realpath(file):
+                raise UsageError(f"{target} would replace the data {file}")
         require_target(Path(target))
     protect_reports(reports, [entry], files)
     for option, path in reports.items():
