@@ -23,7 +23,7 @@ from bnfold.checking.written import RegionError, Written
 from bnfold.checking.yardstick import quanta
 from bnfold.folding.decided import FoldPlan, Plan
 from bnfold.onnxgraph.graph import Node, Tensor
-from bnfold.onnxgraph.known import stored_tensor
+from bnfold.onnxgraph.known import raw_data_of, stored_tensor
 from bnfold.onnxgraph.ranges import joined
 from bnfold.onnxgraph.tensors import PLAIN_FLOATS
 
@@ -132,7 +132,7 @@ class Pairs:
         if len(shape) < 3 or data_type not in PLAIN_FLOATS:
             return None
         channels = shape[0]
-        data, new = _raw(weight), self._after(after.input[1], conv, data_type, shape)
+        data, new = raw_data_of(weight), self._after(after.input[1], conv, data_type, shape)
         new_bias = self._after(after.input[2], conv, data_type, (channels,))
         if data is None or new is None or new_bias is None:
             return None
@@ -160,16 +160,9 @@ class Pairs:
         if proto is None or proto.data_type != data_type or tuple(proto.dims) != shape:
             return None
         if isinstance(found, Tensor):
-            return _raw(proto)
+            return raw_data_of(proto)
         # What is not in memory is large.
         return joined(found.data) if all(type(piece) is bytes for piece in found.data) else None
-
-
-def _raw(stored: onnx.TensorProto) -> bytes | None:
-    """The values of a constant, if the model file holds them as raw bytes."""
-    if stored.data_location or not stored.HasField("raw_data") or stored.HasField("segment"):
-        return None
-    return stored.raw_data
 
 
 def _vector(tensor: Tensor | None, channels: int, data_type: int) -> bytes | None:
@@ -177,7 +170,7 @@ def _vector(tensor: Tensor | None, channels: int, data_type: int) -> bytes | Non
     if stored is None or stored.data_type != data_type:
         return None
     dims = stored.dims
-    return _raw(stored) if len(dims) == 1 and dims[0] == channels else None
+    return raw_data_of(stored) if len(dims) == 1 and dims[0] == channels else None
 
 
 def _epsilon(norm: Node) -> float | None:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 
 from bnfold.algebra.affine import Array, Float64Array
 from bnfold.algebra.layer import Layer
@@ -23,7 +22,7 @@ from bnfold.folding.route import Route
 from bnfold.folding.rules.quantised import Dequantised
 from bnfold.folding.rules.reading import Linear
 from bnfold.folding.survey import Survey
-from bnfold.onnxgraph.known import Known
+from bnfold.onnxgraph.known import Known, raw_data_of
 from bnfold.onnxgraph.tensors import PLAIN_FLOATS
 from bnfold.onnxgraph.threads import side_by_side
 
@@ -154,11 +153,7 @@ def _is_own(known: Known, linear: Linear) -> bool:
         return False
     if tensor.is_output or tensor.is_pinned or tensor.is_input:
         return False
-    return _has_raw(stored) and tensor.readers == [linear.node]
-
-
-def _has_raw(stored: onnx.TensorProto) -> bool:
-    return stored.HasField("raw_data") and not stored.data_location
+    return tensor.readers == [linear.node] and raw_data_of(stored) is not None
 
 
 def _raw(known: Known) -> bytes:

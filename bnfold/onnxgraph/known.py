@@ -94,6 +94,13 @@ def stored_tensor(tensor: Tensor) -> onnx.TensorProto | None:
     return None
 
 
+def raw_data_of(stored: onnx.TensorProto) -> bytes | None:
+    """The values of a whole tensor, if the message itself holds them as raw bytes."""
+    if stored.data_location or not stored.HasField("raw_data") or stored.HasField("segment"):
+        return None
+    return stored.raw_data
+
+
 def stored_constant(tensor: Tensor, tensors: Tensors) -> Known | None:
     """The constant that one TensorProto holds, or None for one that the graph computes."""
     stored = stored_tensor(tensor)

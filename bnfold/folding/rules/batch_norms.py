@@ -19,6 +19,7 @@ from bnfold.folding.rules.operators import version_of
 from bnfold.folding.rules.placed import Placed
 from bnfold.folding.rules.reading import Context
 from bnfold.onnxgraph.graph import Node
+from bnfold.onnxgraph.known import raw_data_of
 from bnfold.onnxgraph.tensors import PLAIN_FLOATS
 
 _Kind = tuple[int, int]
@@ -78,11 +79,10 @@ def _parameters(node: Node) -> tuple[_Kind, bytes] | None:
     parts: list[bytes] = []
     for tensor in node.inputs[1:]:
         stored = tensor.initializer if tensor is not None else None
-        if tensor is None or stored is None or tensor.is_input or not stored.HasField("raw_data"):
+        data = raw_data_of(stored) if stored is not None else None
+        if tensor is None or stored is None or tensor.is_input or data is None:
             return None
-        if stored.data_location or stored.HasField("segment"):
-            return None
-        dims, data_type, data = stored.dims, stored.data_type, stored.raw_data
+        dims, data_type = stored.dims, stored.data_type
         if len(dims) != 1 or data_type not in PLAIN_FLOATS:
             return None
         own = (dims[0], data_type)
